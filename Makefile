@@ -1,0 +1,54 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# --prefer-binary: a release that has a wheel beats a newer one that must be compiled.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary
+
+.PHONY: run serve test lint format lock clean
+
+run: $(VENV)/.run ## Transcribe the bundled clip.
+	$(BIN)/python handler.py
+
+serve: $(VENV)/.run ## Answer POST /runsync on http://localhost:8000.
+	$(BIN)/python handler.py --rp_serve_api
+
+test: $(VENV)/.dev ## Run the tests.
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## Check style, formatting and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## Apply the style.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# torch's CUDA libraries stay out of the lock: torch's own metadata brings them where its CUDA build is
+# installed, and a machine without a GPU needs none of their gigabytes.
+lock: ## Write the lock files anew from requirements*.in.
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) uv
+	$(BIN)/uv pip compile requirements.in --output-file requirements.txt --upgrade --quiet --universal \
+	  --python-version 3.11 --annotation-style line --custom-compile-command "make lock" \
+	  $$(for name in cublas cuda-cupti cuda-nvrtc cuda-runtime cudnn-cu13 cufft cufile curand cusolver cusparse \
+	    cusparselt-cu13 nccl-cu13 nvjitlink nvshmem-cu13 nvtx; do echo --no-emit-package nvidia-$$name; done) \
+	  --no-emit-package cuda-toolkit --no-emit-package triton
+	$(BIN)/uv pip compile requirements-dev.in --output-file requirements-dev.txt --upgrade --quiet --universal \
+	  --python-version 3.11 --annotation-style line --custom-compile-command "make lock"
+
+clean: ## Remove everything that the other targets made.
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.run: requirements.txt requirements.in pyproject.toml
+	@echo "Installing the worker's packages into $(VENV) (a few minutes, once)."
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name it with make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -r requirements.txt
+	$(PIP) --no-deps --editable .
+	touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.run
+	$(PIP) -r requirements-dev.txt
+	touch $@
