@@ -1,0 +1,24 @@
+"""The form of every answer: success or failure, with the time at which it was made."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from parakeet_worker.errors import JobError
+
+Envelope = dict[str, Any]
+
+
+def utc_timestamp() -> str:
+    """Return the present UTC time as `2026-02-13T10:30:00.000000`: six digits of microseconds, no offset."""
+    return datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+
+
+def success(fields: Mapping[str, Any]) -> Envelope:
+    """Wrap the fields of an action's result."""
+    return {"status": "success", **fields}
+
+
+def failure(error: JobError) -> Envelope:
+    """Wrap a failure. RunPod's SDK moves `error` to job level and marks the job FAILED."""
+    return {"status": "error", "error": error.message, "code": error.code.value, "timestamp": utc_timestamp()}

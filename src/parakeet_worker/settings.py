@@ -1,0 +1,102 @@
+"""Every environment variable that an operator may set, with its type, default and meaning."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from parakeet_worker.model.card import Card
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class SettingsError(ValueError):
+    """An environment variable holds nonsense. The message names the variable."""
+
+
+def _model_dir(text: str) -> Path:
+    path = Path(text).expanduser().resolve()
+    try:
+        Card.read(path)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError("must be the directory of a baked model, with a card.json") from error
+    return path
+
+
+def _device(text: str) -> str:
+    if text not in ("auto", "cpu", "cuda"):
+        raise ValueError("must be auto, cpu or cuda")
+    return text
+
+
+def _positive_int(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ValueError("must be a whole number above zero")
+    return int(text)
+
+
+def _variable(name: str, parse: Callable[[str], object], default: str, meaning: str) -> dict[str, Any]:
+    return {"variable": name, "parse": parse, "default": default, "meaning": meaning}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The worker's settings.
+
+    Attributes:
+        model_dir: Directory of the baked model.
+        device: `auto` (CUDA where there is a GPU), `cpu` or `cuda`.
+        cpu_threads: Threads that one forward pass uses on a CPU.
+        max_download_mb: Largest download, in megabytes of 1,000,000 bytes.
+        download_timeout_s: Longest download, in seconds.
+    """
+
+    model_dir: Path = field(
+        metadata=_variable(
+            "PARAKEET_MODEL_DIR",
+            _model_dir,
+            str(REPOSITORY / "models" / "parakeet-tdt-mini"),
+            "Directory of the baked model.",
+        )
+    )
+    device: str = field(
+        metadata=_variable("PARAKEET_DEVICE", _device, "auto", "`auto` (CUDA where there is a GPU), `cpu` or `cuda`.")
+    )
+    # Two intra-op threads that wait for each other on two busy cores are many times slower than one thread, so half
+    # of the cores are left to downloads and decoding.
+    cpu_threads: int = field(
+        metadata=_variable(
+            "PARAKEET_CPU_THREADS",
+            _positive_int,
+            str(max(1, (os.cpu_count() or 2) // 2)),
+            "Threads of one forward pass on a CPU.",
+        )
+    )
+    max_download_mb: int = field(
+        metadata=_variable(
+            "PARAKEET_MAX_DOWNLOAD_MB", _positive_int, "1000", "Largest audio file that is taken, in megabytes."
+        )
+    )
+    download_timeout_s: int = field(
+        metadata=_variable(
+            "PARAKEET_DOWNLOAD_TIMEOUT_S", _positive_int, "300", "Longest time that a download may take, in seconds."
+        )
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+        """Read the settings; a variable that is unset or empty takes its default.
+
+        Raises:
+            SettingsError: A variable holds nonsense.
+        """
+        values = {}
+        for setting in fields(cls):
+            variable = setting.metadata["variable"]
+            text = environ.get(variable, "").strip() or setting.metadata["default"]
+            try:
+                values[setting.name] = setting.metadata["parse"](text)
+            except ValueError as error:
+                raise SettingsError(f"{variable} {error}; it is {text!r}") from error
+        return cls(**values)
