@@ -1,0 +1,1 @@
+"""From an `audio_url` to samples."""
