@@ -1,0 +1,74 @@
+"""A baked model's description of itself: `card.json` in its directory."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+CARD = "card.json"
+CONFIG = "model_config.yaml"
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a baked model.
+
+    Attributes:
+        name: The model's name, as `model_info` reports it.
+        description: What it is for, in a sentence or two.
+        parameters: How many trainable numbers it has.
+        architecture: Encoder and decoder, such as `FastConformer-TDT`.
+        sample_rate: What it hears, in hertz.
+        max_duration: Longest audio of one pass, in seconds.
+        features: What it gives beside words.
+        license: Licence of the weights.
+        source: Where it was baked from: `name`, and `revision` and `sha256` where they are known.
+        files: SHA-256 of every other file of the directory, by its relative path.
+    """
+
+    name: str
+    description: str
+    parameters: int
+    architecture: str
+    sample_rate: int
+    max_duration: float
+    features: tuple[str, ...]
+    license: str
+    source: Mapping[str, str]
+    files: Mapping[str, str]
+
+    @classmethod
+    def read(cls, directory: Path) -> "Card":
+        """Read `card.json` of a model directory.
+
+        Raises:
+            OSError: It cannot be read.
+            ValueError: It is not JSON.
+            TypeError: A field is missing, or one too many is there.
+        """
+        fields = json.loads((directory / CARD).read_text(encoding="utf-8"))
+        return cls(**{**fields, "features": tuple(fields["features"])})
+
+    def write(self, directory: Path) -> None:
+        """Write `card.json` into a model directory."""
+        (directory / CARD).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def parameter_count(parameters: int) -> str:
+    """Say a number of parameters as model names do: `600M` for 617.8 million, `1.1B`, `4.8M`.
+
+    Two digits, or one from a hundred up.
+    """
+    for unit, size in (("B", 10**9), ("M", 10**6), ("K", 10**3)):
+        if parameters >= size:
+            value = parameters / size
+            return f"{round(value, -2) if value >= 100 else float(f'{value:.2g}'):g}{unit}"
+    return f"{parameters / 1000:.1g}K"
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
