@@ -1,0 +1,135 @@
+"""What the tests share: the clips, the real model, a loopback HTTP server, and answers checked against the schemas."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from jsonschema import Draft202012Validator
+
+from parakeet_worker import contract
+from parakeet_worker.serving import build_worker
+from parakeet_worker.settings import Settings
+
+SPEECH = Path(__file__).parent / "speech"
+MODEL_DIR = Settings.from_env({}).model_dir
+
+# Two threads that spin for each other on two busy cores are many times slower than one.
+torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Clip:
+    path: Path
+    duration: float
+    text: str
+    words: tuple[dict, ...]
+
+
+@pytest.fixture(scope="session")
+def clips():
+    lines = (SPEECH / "clips.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    return [Clip(SPEECH / r["file"], r["duration"], r["text"], tuple(r["words"])) for r in records]
+
+
+@pytest.fixture(scope="session")
+def recognizer():
+    from parakeet_worker.model.recognizer import NemoRecognizer
+
+    return NemoRecognizer(MODEL_DIR, torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def worker():
+    return build_worker(Settings.from_env({"PARAKEET_CPU_THREADS": "1"}))
+
+
+def check_schema(envelope: dict, action: str) -> None:
+    name = "error" if envelope.get("status") == "error" else action
+    Draft202012Validator(contract.schema(name)).validate(envelope)
+
+
+@pytest.fixture(scope="session")
+def ask(worker) -> Callable[[object], dict]:
+    """Send a job to the worker; the answer is valid by its schema and can be sent as JSON."""
+
+    def ask(job: object) -> dict:
+        envelope = asyncio.run(worker.answer(job))
+        action = job["input"].get("action", "transcribe") if envelope["status"] == "success" else ""
+        check_schema(envelope, action)
+        json.dumps(envelope, ensure_ascii=False, allow_nan=False).encode()
+        return envelope
+
+    return ask
+
+
+class LoopbackServer:
+    """An HTTP server on a loopback port that answers each path as a test says."""
+
+    def __init__(self) -> None:
+        self.routes: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {}
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                outer.requests.append((self.path, dict(self.headers)))
+                outer.routes.get(self.path.partition("?")[0], lambda h: h.send_error(404))(self)
+
+            do_HEAD = do_GET
+
+            def log_message(self, *_):
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._server.handle_error = lambda *_: None  # a client that hangs up is what some tests are about
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def serve(self, path: str, body: bytes, status: int = 200, **headers: str) -> str:
+        """Answer `path` with `body` and return its URL."""
+
+        def answer(handler):
+            handler.send_response(status)
+            sent = {"Content-Length": str(len(body))} | {n.replace("_", "-"): v for n, v in headers.items()}
+            for name, value in sent.items():
+                handler.send_header(name, value)
+            handler.end_headers()
+            if handler.command != "HEAD":
+                handler.wfile.write(body)
+
+        self.routes[path] = answer
+        return self.url + path
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def server() -> Iterator[LoopbackServer]:
+    server = LoopbackServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def private_addresses(monkeypatch):
+    """Let the SDK's guard reach the loopback server."""
+    monkeypatch.setenv("RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS", "true")
+
+
+@pytest.fixture
+def scratch(tmp_path, monkeypatch) -> Path:
+    """An empty directory that temporary files go to."""
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
