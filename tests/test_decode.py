@@ -122,8 +122,7 @@ def test_too_long_is_known_from_the_header(container, monkeypatch):
     monkeypatch.setattr(soundfile.SoundFile, "read", no_reading)
     error = refusal(data)
     assert error.code is Code.AUDIO_TOO_LONG
-    assert "1.5 minutes" in error.message
-    assert "at most 1 minutes" in error.message
+    assert error.message == "the audio lasts 90.0 seconds, more than the 60 that are taken: split it"
 
 
 GOOD = {container: encode(tone(0.3), container=container) for container in ("WAV", "FLAC")}

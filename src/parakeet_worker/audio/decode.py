@@ -96,8 +96,7 @@ def _check_length(seconds: float, max_seconds: float) -> None:
     if seconds > max_seconds:
         raise JobError(
             Code.AUDIO_TOO_LONG,
-            f"the audio lasts {seconds / 60:.1f} minutes or more; "
-            f"at most {max_seconds / 60:g} minutes are taken: split the recording",
+            f"the audio lasts {seconds:.1f} seconds, more than the {max_seconds:g} that are taken: split it",
         )
 
 

@@ -20,9 +20,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from parakeet_worker.model.card import CARD, CONFIG, WEIGHTS, Card, sha256
+from parakeet_worker.model.card import CARD, CONFIG, TOKENIZER_FILES, WEIGHTS, Card, sha256
 from parakeet_worker.model.hub import PARAKEET_TDT_0_6B_V2, HubError, Pin, download
-from parakeet_worker.model.loading import TOKENIZER_FILES, load_model
 
 _CLASS = "nemo.collections.asr.models.rnnt_bpe_models.EncDecRNNTBPEModel"
 _STEPS = ("unpack", "configuration", "weights", "check", "checksums")
@@ -84,6 +83,9 @@ def bake(nemo_file: Path, out: Path, about: About) -> Card:
         step("weights")
         _bake_weights(archive, directory)
         step("check")
+        # NeMo takes seconds to import, which a wrong source or --help need not wait for.
+        from parakeet_worker.model.loading import load_model
+
         model = load_model(directory, torch.device("cpu"))
         step("checksums")
         card = Card(

@@ -1,4 +1,4 @@
-"""A baked model's description of itself: `card.json` in its directory."""
+"""A baked model's directory: the names of its files, and its description of itself, `card.json`."""
 
 import hashlib
 import json
@@ -9,6 +9,12 @@ from pathlib import Path
 CARD = "card.json"
 CONFIG = "model_config.yaml"
 WEIGHTS = "model.safetensors"
+TOKENIZER_FILES = {
+    "model_path": "tokenizer/tokenizer.model",
+    "vocab_path": "tokenizer/vocab.txt",
+    "spe_tokenizer_vocab": "tokenizer/tokenizer.vocab",
+}
+"""The files of a SentencePiece tokenizer: NeMo's key in `cfg.tokenizer`, and the path in a model directory."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from parakeet_worker.model.card import sha256
 
 
@@ -59,11 +61,12 @@ def download(pin: Pin, directory: Path) -> Path:
     """
     # The hub's own client switches to a transfer protocol that needs further hosts; plain HTTPS reaches everywhere.
     os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        path = Path(hf_hub_download(pin.name, pin.file, revision=pin.revision, local_dir=directory))
+        path = Path(hf_hub_download(pin.name, pin.file, revision=pin.revision, local_dir=directory, tqdm_class=tqdm))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise HubError(f"{pin.file} of {pin.name} at {pin.revision[:12]} could not be downloaded: {error}") from error
     found = sha256(path)

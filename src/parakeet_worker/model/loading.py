@@ -6,15 +6,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from safetensors.torch import load_file
 
-from parakeet_worker.model.card import CONFIG, WEIGHTS
+from parakeet_worker.model.card import CONFIG, TOKENIZER_FILES, WEIGHTS
 from parakeet_worker.model.nemo import EncDecRNNTBPEModel
-
-TOKENIZER_FILES = {
-    "model_path": "tokenizer/tokenizer.model",
-    "vocab_path": "tokenizer/vocab.txt",
-    "spe_tokenizer_vocab": "tokenizer/tokenizer.vocab",
-}
-"""The files of a SentencePiece tokenizer: NeMo's key in `cfg.tokenizer`, and the path in a model directory."""
 
 
 def load_model(directory: Path, device: torch.device) -> EncDecRNNTBPEModel:

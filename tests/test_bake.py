@@ -1,0 +1,170 @@
+"""Baking: from NeMo's archive, local or from a hub, to the directory that the worker loads."""
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import tarfile
+
+import pytest
+import torch
+
+from parakeet_worker.model import bake
+from parakeet_worker.model.card import CARD, Card, parameter_count, sha256
+from parakeet_worker.model.hub import PARAKEET_TDT_0_6B_V2, Pin
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(scope="session")
+def nemo_file(recognizer, tmp_path_factory):
+    path = tmp_path_factory.mktemp("archive") / "small.nemo"
+    recognizer.model.save_to(str(path))
+    return path
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "parakeet_worker.model.bake", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_baked_archive_is_nemos_model(nemo_file, tmp_path, clips):
+    from nemo.collections.asr.models import ASRModel
+
+    from parakeet_worker.model.recognizer import NemoRecognizer
+
+    done = run(str(nemo_file), "--out", str(tmp_path / "out"), "--license", "MIT", "--max-minutes", "3")
+    assert done.returncode == 0, done.stderr
+    assert "bake small" in done.stderr  # the progress bar
+    baked = NemoRecognizer(tmp_path / "out", torch.device("cpu"))
+    restored = ASRModel.restore_from(str(nemo_file), map_location="cpu")
+    theirs, ours = restored.state_dict(), baked.model.state_dict()
+    assert theirs.keys() == ours.keys()
+    assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
+
+    card = Card.read(tmp_path / "out")
+    assert (card.name, card.license, card.max_duration) == ("small", "MIT", 180)
+    assert card.parameters == sum(parameter.numel() for parameter in restored.parameters())
+    assert card.source == {"name": "small.nemo", "sha256": sha256(nemo_file)}
+    files = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
+    assert files == {*card.files, CARD}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_embedded_model_is_as_baked():
+    from conftest import MODEL_DIR
+
+    card = Card.read(MODEL_DIR)
+    assert {name: sha256(MODEL_DIR / name) for name in card.files} == card.files
+    assert "not for people's speech" in card.description
+
+
+def archive(**files: bytes) -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name.replace("__", "."))
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return data.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"no archive", "not a .nemo archive"),
+        (archive(other__txt=b"x"), "lacks model_config.yaml"),
+        (archive(model_config__yaml=b"target: other.Model", model_weights__ckpt=b"x"), "only TDT models"),
+    ],
+)
+def test_what_cannot_be_baked(tmp_path, content, said, capsys):
+    source = tmp_path / "x.nemo"
+    source.write_bytes(content)
+    with pytest.raises(SystemExit) as raised:
+        bake.main([str(source), "--out", str(tmp_path / "out")])
+    assert said in str(raised.value.code)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.nemo"]
+    capsys.readouterr()
+
+
+def test_a_directory_is_never_overwritten(nemo_file, tmp_path):
+    with pytest.raises(SystemExit, match="exists already"):
+        bake.main([str(nemo_file), "--out", str(tmp_path)])
+
+
+def test_a_local_file_with_another_checksum(nemo_file, tmp_path):
+    with pytest.raises(SystemExit, match="has the SHA-256"):
+        bake.main([str(nemo_file), "--out", str(tmp_path / "out"), "--sha256", "0" * 64])
+
+
+def test_a_hub_model_must_be_pinned(tmp_path):
+    with pytest.raises(SystemExit, match="needs --revision and --sha256"):
+        bake.main(["someone/some-model", "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match="40 hexadecimal digits"):
+        bake.main(["someone/some-model", "--out", str(tmp_path / "out"), "--revision", "main", "--sha256", "0" * 64])
+
+
+def test_production_is_pinned():
+    assert (
+        Pin(
+            "nvidia/parakeet-tdt-0.6b-v2",
+            "parakeet-tdt-0.6b-v2.nemo",
+            PARAKEET_TDT_0_6B_V2.revision,
+            PARAKEET_TDT_0_6B_V2.sha256,
+        )
+        == PARAKEET_TDT_0_6B_V2
+    )
+
+
+@pytest.fixture
+def hub(server, nemo_file, monkeypatch, tmp_path):
+    """A stand-in for the hub, as far as its client asks: the file's metadata, then its bytes."""
+    data = nemo_file.read_bytes()
+    etag = hashlib.sha256(data).hexdigest()
+    server.serve(
+        f"/nvidia/parakeet-tdt-0.6b-v2/resolve/{REVISION}/parakeet-tdt-0.6b-v2.nemo",
+        data,
+        ETag=f'"{etag}"',
+        X_Repo_Commit=REVISION,
+    )
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+    return server
+
+
+def test_a_model_from_the_hub(hub, nemo_file, tmp_path):
+    done = run("nvidia/parakeet-tdt-0.6b-v2", "--out", str(tmp_path / "out"), "--revision", REVISION,
+               "--sha256", sha256(nemo_file))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "parakeet-tdt-0.6b-v2.nemo:" in done.stderr  # the download's progress bar
+    card = json.loads((tmp_path / "out" / CARD).read_text())
+    assert card["name"] == "nvidia/parakeet-tdt-0.6b-v2"
+    assert card["license"] == "CC-BY-4.0"
+    assert card["max_duration"] == 24 * 60
+    assert card["source"] == {"name": card["name"], "revision": REVISION, "sha256": sha256(nemo_file)}
+
+
+def test_a_hub_that_sends_another_file(hub, tmp_path):
+    done = run("nvidia/parakeet-tdt-0.6b-v2", "--out", str(tmp_path / "out"), "--revision", REVISION,
+               "--sha256", "0" * 64)  # fmt: skip
+    assert done.returncode == 1
+    assert "it is not the pinned file" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_pinned_default_asks_the_hub_for_its_commit(hub, tmp_path):
+    done = run("nvidia/parakeet-tdt-0.6b-v2", "--out", str(tmp_path / "out"))
+    assert done.returncode == 1
+    assert "could not be downloaded" in done.stderr
+    pin = PARAKEET_TDT_0_6B_V2
+    assert hub.requests[0][0] == f"/{pin.name}/resolve/{pin.revision}/{pin.file}"
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(4_819_478, "4.8M"), (617_800_000, "600M"), (1_100_000_000, "1.1B"), (114_000_000, "100M"), (32_000, "32K")],
+)
+def test_parameter_counts_as_model_names_say_them(count, said):
+    assert parameter_count(count) == said

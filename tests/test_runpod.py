@@ -1,0 +1,216 @@
+"""The worker as RunPod's SDK runs it: the local test mode, the local API server, and run_job."""
+
+import asyncio
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+from runpod.serverless.modules.rp_job import run_job
+
+from audio_files import data_url, encode, tone
+from conftest import check_schema
+from parakeet_worker.errors import Code, JobError
+from parakeet_worker.model.engine import Engine
+from parakeet_worker.serving import Worker
+
+ROOT = Path(__file__).parents[1]
+TEXT = "The children must learn to reason."
+SDK_LINE = re.compile(r"(DEBUG|INFO|WARN|ERROR) *\| |--- Starting Serverless Worker")
+
+
+def run_handler(*arguments: str, cwd: Path = ROOT, **environ: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "handler.py"), *arguments]
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("RUNPOD_", "PARAKEET_"))} | environ
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+
+def result_of(done: subprocess.CompletedProcess) -> dict:
+    (line,) = [line for line in done.stdout.splitlines() if "Job result: " in line]
+    return eval(line.partition("Job result: ")[2])["output"]  # the SDK prints Python's form
+
+
+def test_the_bundled_input_is_transcribed_in_peace():
+    done = run_handler()
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert [line for line in done.stdout.splitlines() if not SDK_LINE.match(line)] == []
+    answer = result_of(done)
+    check_schema(answer, "transcribe")
+    assert answer["text"] == TEXT
+    assert answer["timestamps"]["segment"][0]["segment"] == TEXT
+
+
+def test_input_from_the_command_line():
+    done = run_handler("--test_input", '{"input": {"action": "model_info"}}')
+    assert done.returncode == 0, done.stderr
+    answer = result_of(done)
+    check_schema(answer, "model_info")
+    assert answer == {
+        "status": "success",
+        "model": "parakeet-tdt-mini",
+        "parameters": "4.8M",
+        "architecture": "FastConformer-TDT",
+        "supported_formats": ["WAV", "FLAC"],
+        "sample_rate": "16kHz",
+        "max_duration": "5 minutes per pass",
+        "features": [
+            "Automatic punctuation",
+            "Automatic capitalization",
+            "Word-level timestamps",
+            "Segment-level timestamps",
+            "Character-level timestamps",
+        ],
+        "license": "MIT",
+    }
+
+
+def test_a_failed_job_from_the_command_line():
+    done = run_handler("--test_input", '{"input": {"audio_url": ""}}')
+    assert done.returncode == 1
+    assert "failed with error: audio_url must not be empty" in done.stdout
+
+
+def test_nonsense_in_a_setting_stops_the_start():
+    done = run_handler(PARAKEET_DEVICE="gpu")
+    assert done.returncode == 1
+    assert done.stderr == "parakeet-worker: PARAKEET_DEVICE must be auto, cpu or cuda; it is 'gpu'\n"
+    assert done.stdout == ""
+
+
+def test_importing_the_handler_loads_no_model():
+    code = "import sys, handler; sys.exit(any(name in sys.modules for name in ('torch', 'nemo')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def api():
+    """`python handler.py --rp_serve_api` in a process of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "handler.py", "--rp_serve_api", "--rp_api_port", str(port)]
+    env = os.environ | {"RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS": "true"}
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        url = f"http://localhost:{port}/runsync"
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                requests.get(f"http://localhost:{port}/", timeout=5)
+                break
+            except requests.ConnectionError:
+                time.sleep(0.2)
+        yield lambda body: requests.post(url, json=body, timeout=60).json()
+        process.terminate()
+
+
+def test_runsync_answers_both_actions(api, clips):
+    answer = api({"input": {"audio_url": data_url(clips[2].path.read_bytes()), "timestamps": True}})
+    assert answer["status"] == "COMPLETED"
+    check_schema(answer["output"], "transcribe")
+    assert answer["output"]["text"] == TEXT
+    answer = api({"input": {"action": "model_info"}})
+    check_schema(answer["output"], "model_info")
+
+
+def test_runsync_failures_are_one_sentence_each(api, server):
+    cut = encode(tone(1.0))[:-500]
+    long = encode(tone(301.0, 8_000), 8_000)
+    for job_input, said in [
+        ({}, "audio_url is required"),
+        ({"audio_url": server.url + "/none.wav"}, "Failed to download audio: 404 Not Found"),
+        ({"audio_url": data_url(b"")}, "the audio file is empty: it has no bytes"),
+        ({"audio_url": data_url(cut)}, "the audio is truncated: the file ends before its declared length"),
+        (
+            {"audio_url": data_url(long)},
+            "the audio lasts 301.0 seconds, more than the 300 that are taken: split it",
+        ),
+    ]:
+        answer = api({"input": job_input})
+        assert (answer["status"], answer["error"]) == ("FAILED", said)
+
+
+def test_run_job_gives_what_the_platform_sends(clips):
+    import handler
+
+    done = asyncio.run(run_job(handler.handler, {"id": "1", "input": {"audio_url": "gopher://x"}}))
+    assert done["error"] == "audio_url must be an http:, https: or data: URL"
+    assert done["output"].keys() == {"status", "code", "timestamp"}
+    assert (done["output"]["status"], done["output"]["code"]) == ("error", "invalid_url")
+    job = {"id": "2", "input": {"audio_url": data_url(clips[2].path.read_bytes())}}
+    done = asyncio.run(run_job(handler.handler, job))
+    assert done.keys() == {"output"}
+    check_schema(done["output"], "transcribe")
+
+
+class Fault:
+    """A dispatcher that fails, for faults that cannot be had here."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    async def __call__(self, _):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError("/secret/path?signature=abc"), "internal_error"),
+        (RecursionError(), "internal_error"),
+        (JobError(Code.OUT_OF_MEMORY, "the worker ran out of memory"), "out_of_memory"),
+    ],
+)
+def test_no_exception_escapes_and_none_is_shown(error, code, capsys):
+    answer = asyncio.run(Worker(Fault(error)).answer({"id": "1", "input": {"action": "model_info"}}))
+    check_schema(answer, "")
+    assert answer["code"] == code
+    shown = json.dumps(answer) + capsys.readouterr().out
+    assert "secret" not in shown
+    assert "signature" not in shown
+
+
+def test_cancellation_goes_through():
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(Worker(Fault(asyncio.CancelledError())).answer({"input": {"action": "model_info"}}))
+
+
+class Exhausted:
+    """A recognizer whose memory is full for long recordings."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def transcribe(self, batch):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: not enough memory")]
+)
+def test_out_of_memory_is_told(error):
+    with pytest.raises(JobError) as raised:
+        asyncio.run(Engine(lambda: Exhausted(error)).transcribe(tone(1.0)))
+    assert raised.value.code is Code.OUT_OF_MEMORY
+
+
+def test_a_model_that_fails_to_load_is_tried_again(recognizer, clips):
+    attempts = []
+
+    def load():
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise OSError("no such file")
+        return recognizer
+
+    engine = Engine(load)
+    with pytest.raises(JobError) as raised:
+        asyncio.run(engine.transcribe(tone(1.0)))
+    assert raised.value.code is Code.MODEL_UNAVAILABLE
+    assert asyncio.run(engine.transcribe(tone(1.0))) == recognizer.transcribe([tone(1.0)])[0]
