@@ -60,6 +60,19 @@ def test_the_embedded_model_is_as_baked():
     assert "not for people's speech" in card.description
 
 
+def test_a_baked_directory_is_checked_and_copied(tmp_path, capsys):
+    from conftest import MODEL_DIR
+
+    bake.main([str(MODEL_DIR), "--out", str(tmp_path / "copy")])
+    assert Card.read(tmp_path / "copy") == Card.read(MODEL_DIR)
+    with (tmp_path / "copy" / "model_config.yaml").open("a") as config:
+        config.write("\n")
+    with pytest.raises(SystemExit, match=r"model_config\.yaml is not the file"):
+        bake.main([str(tmp_path / "copy"), "--out", str(tmp_path / "again")])
+    with pytest.raises(SystemExit, match="exists already"):
+        bake.main([str(MODEL_DIR), "--out", str(tmp_path / "copy")])
+
+
 def archive(**files: bytes) -> bytes:
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as tar:

@@ -67,7 +67,7 @@ def bake(nemo_file: Path, out: Path, about: About) -> Card:
         BakeError: The file is no Parakeet TDT model, or `out` exists.
     """
     if out.exists():
-        raise BakeError(f"{out} exists already; remove it, or name another directory")
+        raise _exists(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with (
         _progress(about.name) as step,
@@ -109,6 +109,27 @@ def bake(nemo_file: Path, out: Path, about: About) -> Card:
         (directory / WEIGHTS).chmod(0o644)
         shutil.move(directory, out)
     return card
+
+
+def copy_baked(source: Path, out: Path) -> Card:
+    """Copy a model directory, once its files have the checksums of its card.
+
+    Raises:
+        BakeError: A file is missing or damaged, or `out` exists.
+    """
+    card = Card.read(source)
+    for name, expected in card.files.items():
+        if not (source / name).is_file() or sha256(source / name) != expected:
+            raise BakeError(f"{source} is damaged: {name} is not the file that {CARD} lists")
+    try:
+        shutil.copytree(source, out)
+    except FileExistsError as error:
+        raise _exists(out) from error
+    return card
+
+
+def _exists(out: Path) -> BakeError:
+    return BakeError(f"{out} exists already; remove it, or name another directory")
 
 
 @contextmanager
@@ -188,7 +209,8 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m parakeet_worker.model.bake", description="Make a model directory that the worker can load."
     )
     parser.add_argument(
-        "source", help="a .nemo file, or the name of a Hugging Face model such as " + PARAKEET_TDT_0_6B_V2.name
+        "source",
+        help=f"a .nemo file, a baked directory, or a Hugging Face model such as {PARAKEET_TDT_0_6B_V2.name}",
     )
     parser.add_argument("--out", type=Path, required=True, help="the directory to make")
     parser.add_argument("--revision", help="commit of the Hugging Face model (40 digits); known for the default model")
@@ -200,20 +222,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--max-minutes", type=float, default=_DEFAULT_MAX_MINUTES, help="longest audio of one pass")
     options = parser.parse_args(arguments)
     try:
-        with tempfile.TemporaryDirectory(prefix="hub-") as scratch:
-            nemo_file, source = _source(options, Path(scratch))
-            is_default = source.get("name") == PARAKEET_TDT_0_6B_V2.name
-            about = About(
-                name=options.name or source["name"].removesuffix(".nemo"),
-                description=options.description,
-                license=options.license or ("CC-BY-4.0" if is_default else "unspecified"),
-                max_duration=options.max_minutes * 60,
-                source=source,
-            )
-            card = bake(nemo_file, options.out, about)
+        card = _bake_source(options)
     except (BakeError, HubError, ValueError) as error:
         sys.exit(f"bake: {error}")
     print(f"{options.out}: {card.name}, {card.parameters:,} parameters, {CARD} written")  # noqa: T201 - a command line
+
+
+def _bake_source(options: argparse.Namespace) -> Card:
+    if (Path(options.source) / CARD).is_file():
+        return copy_baked(Path(options.source), options.out)
+    with tempfile.TemporaryDirectory(prefix="hub-") as scratch:
+        nemo_file, source = _source(options, Path(scratch))
+        is_default = source["name"] == PARAKEET_TDT_0_6B_V2.name
+        about = About(
+            name=options.name or source["name"].removesuffix(".nemo"),
+            description=options.description,
+            license=options.license or ("CC-BY-4.0" if is_default else "unspecified"),
+            max_duration=options.max_minutes * 60,
+            source=source,
+        )
+        return bake(nemo_file, options.out, about)
 
 
 def _source(options: argparse.Namespace, scratch: Path) -> tuple[Path, dict[str, str]]:
