@@ -69,6 +69,8 @@ def test_a_baked_directory_is_checked_and_copied(tmp_path, capsys):
         config.write("\n")
     with pytest.raises(SystemExit, match=r"model_config\.yaml is not the file"):
         bake.main([str(tmp_path / "copy"), "--out", str(tmp_path / "again")])
+    with pytest.raises(SystemExit, match="has its card"):
+        bake.main([str(MODEL_DIR), "--out", str(tmp_path / "again"), "--license", "X"])
     with pytest.raises(SystemExit, match="exists already"):
         bake.main([str(MODEL_DIR), "--out", str(tmp_path / "copy")])
 
@@ -109,6 +111,12 @@ def test_a_directory_is_never_overwritten(nemo_file, tmp_path):
 def test_a_local_file_with_another_checksum(nemo_file, tmp_path):
     with pytest.raises(SystemExit, match="has the SHA-256"):
         bake.main([str(nemo_file), "--out", str(tmp_path / "out"), "--sha256", "0" * 64])
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf"])
+def test_nonsensical_minutes(nemo_file, tmp_path, minutes):
+    with pytest.raises(SystemExit, match="--max-minutes"):
+        bake.main([str(nemo_file), "--out", str(tmp_path / "out"), f"--max-minutes={minutes}"])
 
 
 def test_a_hub_model_must_be_pinned(tmp_path):
@@ -177,7 +185,16 @@ def test_the_pinned_default_asks_the_hub_for_its_commit(hub, tmp_path):
 
 @pytest.mark.parametrize(
     ("count", "said"),
-    [(4_819_478, "4.8M"), (617_800_000, "600M"), (1_100_000_000, "1.1B"), (114_000_000, "100M"), (32_000, "32K")],
+    [
+        (4_819_478, "4.8M"),
+        (617_800_000, "600M"),
+        (1_100_000_000, "1.1B"),
+        (114_000_000, "110M"),
+        (999_999_999, "1B"),
+        (999_999, "1M"),
+        (32_000, "32K"),
+        (7, "0.007K"),
+    ],
 )
 def test_parameter_counts_as_model_names_say_them(count, said):
     assert parameter_count(count) == said

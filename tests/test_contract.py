@@ -12,7 +12,7 @@ from parakeet_worker.contract import Request
 from parakeet_worker.errors import Code, JobError
 
 URL = "https://example.com/a.wav"
-FIELDS = "the fields are action, audio_url and timestamps"
+FIELDS = "(the fields are action, audio_url and timestamps)"
 
 
 @pytest.mark.parametrize("name", ["request", "transcribe", "model_info", "error"])
@@ -64,13 +64,18 @@ BROKEN = [
     ({"input": {"action": ""}}, "unknown_action", 'action must be "transcribe" or "model_info"'),
     ({"input": {"action": None}}, "invalid_type", "action must be a string, not null"),
     ({"input": {"action": {"a": 1}}}, "invalid_type", "action must be a string"),
-    ({"input": {"audio_url": URL, "language": "en"}}, "unknown_field", f'unknown field "language"; {FIELDS}'),
-    ({"input": {"audio_url": URL, "": 1}}, "unknown_field", f'unknown field ""; {FIELDS}'),
-    ({"input": {"audio_url": URL, "\ud800": 1}}, "unknown_field", f'unknown field "\\ud800"; {FIELDS}'),
+    ({"input": {"audio_url": URL, "language": "en"}}, "unknown_field", f'unknown field "language" {FIELDS}'),
+    ({"input": {"audio_url": URL, "": 1}}, "unknown_field", f'unknown field "" {FIELDS}'),
+    ({"input": {"audio_url": URL, "\ud800": 1}}, "unknown_field", f'unknown field "\\ud800" {FIELDS}'),
     (
         {"input": {"audio_url": 1, "timestamps": 2, "x": 3}},
         "invalid_type",
-        f'audio_url must be a string; timestamps must be a boolean; unknown field "x"; {FIELDS}',
+        f'audio_url must be a string; timestamps must be a boolean; unknown field "x" {FIELDS}',
+    ),
+    (
+        {"input": {"audio_url": URL} | dict.fromkeys("abcdefg", 0)},
+        "unknown_field",
+        f'unknown fields "a", "b", "c" and 4 more {FIELDS}',
     ),
     ({"input": {"timestamps": "no"}}, "missing_field", "audio_url is required; timestamps must be a boolean"),
 ]

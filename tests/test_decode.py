@@ -65,15 +65,45 @@ def test_kinds_of_wav(container):
     np.testing.assert_allclose(audio.samples, tone(0.5), atol=1e-4)
 
 
-def test_wav_written_to_a_pipe_has_no_sizes():
-    for size in (0xFFFFFFFF, 0x7FFFFFFF, 0):
-        data = bytearray(encode(tone(0.5)))
-        place = data.index(b"data")
-        data[place + 4 : place + 8] = struct.pack("<I", size)
-        if size:
-            assert decode(io.BytesIO(bytes(data)), LIMIT).duration == pytest.approx(0.5, abs=0.01)
-        else:
-            assert refusal(bytes(data)).code is Code.EMPTY_AUDIO
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0])
+def test_wav_written_to_a_pipe_has_no_sizes(size):
+    data = bytearray(encode(tone(0.5)))
+    place = data.index(b"data")
+    data[place + 4 : place + 8] = struct.pack("<I", size)
+    audio = decode(io.BytesIO(bytes(data)), LIMIT)
+    assert audio.duration == 0.5
+    np.testing.assert_allclose(audio.samples, tone(0.5), atol=1e-4)
+
+
+@pytest.mark.parametrize("tag", [b"TAG" + bytes(125), b"\x00" * 500, b"APETAGEX" + bytes(80)])
+@pytest.mark.parametrize("container", ["WAV", "FLAC"])
+def test_what_follows_the_audio_does_not_matter(container, tag):
+    assert decode(io.BytesIO(encode(tone(0.5), container=container) + tag), LIMIT).duration == 0.5
+
+
+ID3 = b"ID3\x04\x00\x00\x00\x00\x02\x2c" + bytes(300)
+
+
+def test_flac_behind_a_tag():
+    assert decode(io.BytesIO(ID3 + encode(tone(0.5), container="FLAC")), LIMIT).duration == 0.5
+
+
+def test_a_header_with_a_thousand_channels_asks_for_little_memory():
+    import tracemalloc
+
+    data = encode(np.zeros((1, 1_024), np.float32))
+    tracemalloc.start()
+    decode(io.BytesIO(data), LIMIT)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
+def test_one_wild_sample_does_not_mute_the_rest():
+    samples = tone(0.5)
+    samples[100] = 1e30
+    audio = decode(io.BytesIO(encode(samples, subtype="FLOAT")), LIMIT)
+    np.testing.assert_array_equal(audio.samples[200:], samples[200:])
+    assert abs(audio.samples[100]) <= 2
 
 
 def test_samples_that_are_no_numbers_are_silenced():
@@ -82,6 +112,13 @@ def test_samples_that_are_no_numbers_are_silenced():
     audio = decode(io.BytesIO(encode(samples, subtype="FLOAT")), LIMIT)
     assert np.isfinite(audio.samples).all()
     assert not audio.samples[100:103].any()
+
+
+def with_codec(tag: int) -> bytes:
+    """A WAV file whose header names another codec."""
+    data = encode(tone(0.5))
+    place = data.index(b"fmt ") + 8
+    return data[:place] + struct.pack("<H", tag) + data[place + 2 :]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +139,14 @@ def test_samples_that_are_no_numbers_are_silenced():
         (encode(tone(2.0), container="FLAC")[:-4_000], Code.CORRUPT_AUDIO),
         (encode(tone(2.0), container="FLAC")[:100], Code.CORRUPT_AUDIO),
         (encode(tone(2.0), container="FLAC")[:10], Code.CORRUPT_AUDIO),
+        (encode(tone(2.0), container="FLAC")[:42], Code.CORRUPT_AUDIO),
+        (encode(tone(2.0))[:44], Code.CORRUPT_AUDIO),
+        (encode(tone(2.0), container="RF64")[:-4_000], Code.CORRUPT_AUDIO),
+        (ID3 + encode(tone(2.0), container="FLAC")[:-4_000], Code.CORRUPT_AUDIO),
         (encode(tone(0.01), rate=100), Code.CORRUPT_AUDIO),
+        (ID3 + encode(tone(2.0)), Code.UNSUPPORTED_FORMAT),
+        (with_codec(0x55), Code.UNSUPPORTED_FORMAT),
+        (with_codec(0xFF), Code.UNSUPPORTED_FORMAT),
     ],
 )
 def test_refusals(data, code):

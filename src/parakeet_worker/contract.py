@@ -88,7 +88,7 @@ def _precedence(violation: ValidationError) -> tuple[int, int]:
 
 
 def _explain(violation: ValidationError) -> Iterator[tuple[Code, str]]:
-    """Yield the code and the message of a violation: one, or one for each unknown field."""
+    """Yield the code and the message of a violation, one for each field that is missing."""
     name = str(violation.absolute_path[-1]) if violation.absolute_path else "the request"
     expected: Any = violation.validator_value
     given: Any = violation.instance
@@ -109,15 +109,17 @@ def _explain(violation: ValidationError) -> Iterator[tuple[Code, str]]:
         case "additionalProperties":
             assert isinstance(violation.schema, Mapping)  # noqa: S101 - so do properties
             known = list(violation.schema["properties"])
-            for field in given:
-                if field not in known:
-                    yield Code.UNKNOWN_FIELD, f"unknown field {_quote(field)}; the fields are {_one_of(known, 'and')}"
+            unknown = [_quote(field) for field in given if field not in known]
+            more = [f"{len(unknown) - 3} more"] if len(unknown) > 3 else []
+            names = _one_of(unknown[:3] + more, "and")
+            s = "s" if len(unknown) > 1 else ""
+            yield Code.UNKNOWN_FIELD, f"unknown field{s} {names} (the fields are {_one_of(known, 'and')})"
         case keyword:
             raise NotImplementedError(f"no message for the schema keyword {keyword}")
 
 
 def _one_of(names: list[str], conjunction: str = "or") -> str:
-    return f"{', '.join(names[:-1])} {conjunction} {names[-1]}"
+    return f" {conjunction} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _quote(text: object) -> str:

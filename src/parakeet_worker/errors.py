@@ -32,7 +32,7 @@ class JobError(Exception):
 
     Args:
         code: What kind of failure it is.
-        message: One sentence for the caller, without a full stop.
+        message: What the caller reads: no full stop, several faults joined by semicolons.
     """
 
     def __init__(self, code: Code, message: str) -> None:

@@ -84,7 +84,7 @@ def start(handler: Handler, build: Callable[[], Worker]) -> None:
 
     Args:
         handler: What answers a job.
-        build: Makes the worker behind the handler. It is called first, so that a worker that cannot work takes no job.
+        build: Makes the worker behind the handler. Called first, so that nonsense in the settings stops the start.
 
     Raises:
         SystemExit: A setting is nonsense; the message names it.

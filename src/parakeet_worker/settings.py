@@ -19,7 +19,7 @@ def _model_dir(text: str) -> Path:
     path = Path(text).expanduser().resolve()
     try:
         Card.read(path)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError("must be the directory of a baked model, with a card.json") from error
     return path
 

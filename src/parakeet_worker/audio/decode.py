@@ -1,6 +1,6 @@
 """From the bytes of an audio file to the samples that the model hears: 16 kHz mono float32."""
 
-import struct
+import math
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -9,6 +9,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from parakeet_worker.audio.wav import mend_size, read_header
 from parakeet_worker.errors import Code, JobError
 
 SAMPLE_RATE = 16_000
@@ -20,7 +21,14 @@ SUPPORTED_FORMATS = tuple(dict.fromkeys(_CONTAINERS.values()))
 # Speech is sampled between 6 kHz (old telephone lines) and 192 kHz (studios). A rate far outside is a damaged header.
 _LOWEST_RATE, _HIGHEST_RATE = 1_000, 768_000
 
-_BLOCK_FRAMES = 1 << 18
+# Samples of all channels together, so that a header cannot ask for more memory than this.
+_BLOCK_SAMPLES = 1 << 18
+
+# libsndfile's SFE_UNIMPLEMENTED: a codec that it knows of and does not have.
+_UNIMPLEMENTED = 18
+
+# A streamed FLAC file declares no length, which libsndfile reports as 2^63 - 1 frames.
+_UNKNOWN_FRAMES = 2**62
 
 # Float samples are meant to lie in [-1, 1]. Mastering overshoots that a little; far above it they are integers that
 # somebody forgot to scale.
@@ -58,98 +66,118 @@ def decode(file: BinaryIO, max_seconds: float) -> Audio:
     Channels are averaged; other sample rates are resampled (soxr, high quality).
 
     Args:
-        file: The file, seekable, positioned at its first byte.
+        file: The file, seekable and writable: a WAV header that lacks the length of the samples is mended.
         max_seconds: The longest recording that is taken.
 
     Raises:
         JobError: The file is empty, no supported audio, damaged, or too long.
     """
-    if not file.read(1):
-        raise JobError(Code.EMPTY_AUDIO, "the audio file is empty: it has no bytes")
+    _check_start(file)
+    header = read_header(file)
+    if header:
+        if not header.is_codec_known:
+            raise _unsupported("the WAV file's codec is not supported")
+        if header.is_truncated:
+            raise _truncated()
+        mend_size(file, header)
     file.seek(0)
     try:
         with _Stream(file) as sound:
-            _check_header(sound, max_seconds)
+            _check_form(sound)
             samples, frames = _read(sound, max_seconds)
-            sample_rate = int(sound.samplerate)
-            declared = int(sound.frames)
+            sample_rate, declared = int(sound.samplerate), int(sound.frames)
     except soundfile.LibsndfileError as error:
         raise _no_audio(file, error) from error
+    if frames < declared < _UNKNOWN_FRAMES:
+        raise _truncated()
     if frames == 0:
         raise JobError(Code.EMPTY_AUDIO, "the audio has no samples")
-    # A streamed FLAC file declares no length, which libsndfile reports as 2^63 - 1 frames.
-    if frames < declared < 2**62 or _is_truncated_wav(file):
-        raise JobError(Code.CORRUPT_AUDIO, "the audio is truncated: the file ends before its declared length")
     return Audio(samples, frames / sample_rate, sample_rate)
 
 
-def _check_header(sound: soundfile.SoundFile, max_seconds: float) -> None:
+def _check_start(file: BinaryIO) -> None:
+    """Refuse an empty file, and a WAV file behind an ID3 tag, of which libsndfile loses as much as the tag is long."""
+    file.seek(0)
+    if not file.read(1):
+        raise JobError(Code.EMPTY_AUDIO, "the audio file is empty: it has no bytes")
+    if _past_id3(file) > 0 and file.read(4) in (b"RIFF", b"RIFX", b"RF64"):
+        raise _unsupported("the WAV file begins with an ID3 tag; remove it")
+
+
+def _past_id3(file: BinaryIO) -> int:
+    """Move behind an ID3v2 tag (its size is four bytes of seven bits each), and return the position."""
+    file.seek(0)
+    tag = file.read(10)
+    size = 0
+    if tag[:3] == b"ID3" and len(tag) == 10:
+        size = 10 + (tag[6] << 21 | tag[7] << 14 | tag[8] << 7 | tag[9])
+    return file.seek(size)
+
+
+def _check_form(sound: soundfile.SoundFile) -> None:
     if sound.format not in _CONTAINERS:
         raise _unsupported(f"the audio is {sound.format}")
     if not _LOWEST_RATE <= sound.samplerate <= _HIGHEST_RATE:
         raise JobError(Code.CORRUPT_AUDIO, f"the audio's sample rate of {sound.samplerate} Hz is not one of speech")
-    if sound.frames < 2**62:
-        _check_length(sound.frames / sound.samplerate, max_seconds)
-
-
-def _check_length(seconds: float, max_seconds: float) -> None:
-    if seconds > max_seconds:
-        raise JobError(
-            Code.AUDIO_TOO_LONG,
-            f"the audio lasts {seconds:.1f} seconds, more than the {max_seconds:g} that are taken: split it",
-        )
 
 
 def _read(sound: soundfile.SoundFile, max_seconds: float) -> tuple[NDArray[np.float32], int]:
     """Return the samples at 16 kHz, shape (samples,), and the number of frames that were read at the file's rate."""
+    is_known = sound.frames < _UNKNOWN_FRAMES
+    if is_known:
+        _check_length(sound.frames / sound.samplerate, max_seconds)
     resampler = None
     if sound.samplerate != SAMPLE_RATE:
         resampler = soxr.ResampleStream(sound.samplerate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+    block_frames = max(1, _BLOCK_SAMPLES // sound.channels)
     frames = 0
     blocks: list[NDArray[np.float32]] = []
-    while len(block := sound.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):  # (frames, channels)
+    # Not a frame more than declared is asked for: what follows may be a tag, which is no audio.
+    while wanted := min(block_frames, sound.frames - frames):
+        block = sound.read(wanted, dtype="float32", always_2d=True)  # (frames, channels)
+        if len(block) == 0:
+            break
         frames += len(block)
-        _check_length(frames / sound.samplerate, max_seconds)
+        _check_length(frames / sound.samplerate, max_seconds, "at least ")
         mono = block.mean(axis=1, dtype=np.float32)
         mono = np.nan_to_num(mono, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         blocks.append(resampler.resample_chunk(mono) if resampler else mono)
     if resampler:
         blocks.append(resampler.resample_chunk(np.empty(0, np.float32), last=True))
-    samples = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
-    peak = float(np.abs(samples).max(initial=0.0))
-    if peak > _OVERSHOOT:
-        samples /= peak
-    return samples, frames
+    return _level(np.concatenate(blocks) if blocks else np.empty(0, np.float32)), frames
 
 
-def _is_truncated_wav(file: BinaryIO) -> bool:
-    """Say whether a WAV file declares more data than it has, which libsndfile passes over in silence.
+def _check_length(seconds: float, max_seconds: float, least: str = "") -> None:
+    if seconds > max_seconds:
+        raise JobError(
+            Code.AUDIO_TOO_LONG,
+            f"the audio lasts {least}{math.ceil(seconds * 10) / 10:.1f} seconds, "
+            f"more than the {max_seconds:g} that are taken: split it",
+        )
 
-    Chunk sizes are 32-bit (Multimedia Programming Interface and Data Specifications 1.0, 1991). A program that wrote
-    to a pipe could not go back to fill them in: those sizes are zero or near the maximum, and say nothing.
-    """
-    end = file.seek(0, 2)
-    file.seek(0)
-    if file.read(4) != b"RIFF":
-        return False
-    position = 12
-    while position + 8 <= end:
-        file.seek(position)
-        name, size = struct.unpack("<4sI", file.read(8))
-        if name == b"data":
-            return bool(size < 0x7FFFF000 and position + 8 + size > end)
-        position += 8 + size + size % 2
-    return False
+
+def _level(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bring samples that nobody scaled into [-1, 1], and cut single samples that are out of all proportion."""
+    if np.abs(samples).max(initial=0.0) <= _OVERSHOOT:
+        return samples
+    usual = float(np.quantile(np.abs(samples), 0.999))
+    scaled = samples / np.float32(usual) if usual > _OVERSHOOT else samples
+    return np.clip(scaled, -_OVERSHOOT, _OVERSHOOT)
 
 
 def _no_audio(file: BinaryIO, error: soundfile.LibsndfileError) -> JobError:
     """Say why libsndfile could not read a file: it is damaged, or no audio that we take."""
-    file.seek(0)
-    start = file.read(12)
+    start = file.read(4) if _past_id3(file) else file.read(12)
     is_wav = start[:4] in (b"RIFF", b"RF64", b"RIFX") and start[8:12] in (b"WAVE", b"")
+    if is_wav and error.code == _UNIMPLEMENTED:
+        return _unsupported("the WAV file's codec is not supported")
     if is_wav or start[:4] == b"fLaC":
         return JobError(Code.CORRUPT_AUDIO, "the audio is damaged or truncated and cannot be decoded")
     return _unsupported("the file is not audio, or of a format that is not supported")
+
+
+def _truncated() -> JobError:
+    return JobError(Code.CORRUPT_AUDIO, "the audio is truncated: the file ends before its declared length")
 
 
 def _unsupported(what: str) -> JobError:

@@ -1,10 +1,11 @@
 """From an `audio_url` to a readable file: a guarded download, or the bytes of a `data:` URL."""
 
 import base64
-import binascii
 import io
+import logging
 import re
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import BinaryIO
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import requests
 import urllib3
@@ -21,9 +22,17 @@ from runpod.serverless.utils.rp_ssrf import SSRFError, safe_get
 from parakeet_worker import __version__
 from parakeet_worker.errors import Code, JobError
 
-# A stalled server is given up after this many seconds without a byte.
+# urllib3 warns of malformed headers, and names the URL with its query.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+# A server is given up after this many seconds without a connection or a byte.
 _STALL_TIMEOUT_S = 30
 _CHUNK_BYTES = 1 << 16
+_HEADERS = {
+    "User-Agent": f"parakeet-worker/{__version__}",
+    "Accept": "audio/*, */*;q=0.5",
+    "Accept-Encoding": "identity",
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class DownloadLimits:
 
     Attributes:
         max_bytes: Largest body, in bytes.
-        timeout_s: Longest time for the whole of it, in seconds.
+        timeout_s: Longest time for the body, in seconds. Each wait for a connection or for headers is shorter.
     """
 
     max_bytes: int
@@ -68,51 +77,62 @@ def _data_url_bytes(url: str, max_bytes: int) -> bytes:
     header, comma, payload = url[5:].partition(",")
     if not comma or not header.lower().replace(" ", "").endswith(";base64"):
         raise JobError(Code.INVALID_URL, "a data: URL must have the form data:audio/wav;base64,<base64 of the file>")
-    if len(payload) // 4 * 3 > max_bytes * 3:  # percent-encoding can triple the length of the text
-        raise _too_large(max_bytes)
-    text = re.sub(rb"[\t\n\f\r ]+", b"", unquote_to_bytes(payload))
-    text = text.rstrip(b"=") if len(text) % 4 == 0 else text
     try:
+        text = re.sub(rb"[\t\n\f\r ]+", b"", unquote_to_bytes(payload))
+        text = text.rstrip(b"=") if len(text) % 4 == 0 else text
+        if len(text) > max_bytes // 3 * 4 + 4:
+            raise _too_large(max_bytes)
         data = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
+    except ValueError as error:  # characters that are not ASCII among them
         raise JobError(Code.INVALID_URL, "the base64 of the data: URL is not valid") from error
     if len(data) > max_bytes:
         raise _too_large(max_bytes)
     return data
 
 
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_valid = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise JobError(Code.INVALID_URL, "audio_url is not a valid URL")
+
+
 def _download(url: str, limits: DownloadLimits, file: BinaryIO) -> None:
     """Stream `url` into `file` through the SDK's guard, which refuses addresses that are not public."""
+    _check_url(url)
     deadline = time.monotonic() + limits.timeout_s
-    headers = {"User-Agent": f"parakeet-worker/{__version__}", "Accept": "audio/*, */*;q=0.5"}
+    timeout = min(_STALL_TIMEOUT_S, limits.timeout_s)
     try:
-        with safe_get(
-            url, timeout=min(_STALL_TIMEOUT_S, limits.timeout_s), headers=headers, max_bytes=limits.max_bytes
-        ) as response:
+        # The guard's own limit on the size would come before the status is known.
+        with safe_get(url, timeout=timeout, headers=_HEADERS, max_bytes=sys.maxsize) as response:
             if not 200 <= response.status_code < 300:
                 raise _failed(_status(response.status_code))
-            for chunk in response.iter_content(_CHUNK_BYTES):
+            if int(response.headers.get("Content-Length", 0)) > limits.max_bytes:
+                raise _too_large(limits.max_bytes)
+            # read1 returns what has arrived, so that a server that drips cannot hold off the look at the clock.
+            while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
                 if file.tell() + len(chunk) > limits.max_bytes:
                     raise _too_large(limits.max_bytes)
                 if time.monotonic() > deadline:
                     raise _too_slow(limits.timeout_s)
                 file.write(chunk)
     except SSRFError as error:
-        raise _refused(error, limits) from error
-    except requests.Timeout as error:
+        raise _refused(error) from error
+    except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
         raise _too_slow(limits.timeout_s) from error
-    except requests.exceptions.ChunkedEncodingError as error:
+    except (requests.exceptions.SSLError, urllib3.exceptions.SSLError) as error:
+        raise _failed("no secure connection to the server could be made") from error
+    except urllib3.exceptions.DecodeError as error:
+        raise _failed("the server's compression of the file is damaged") from error
+    except urllib3.exceptions.ProtocolError as error:
         raise _failed("the connection closed before the end of the file") from error
-    except requests.exceptions.SSLError as error:
-        raise _failed("the server's certificate could not be verified") from error
-    except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as error:
-        raise _invalid_url() from error
-    except requests.RequestException as error:
-        if _is_stall(error):
-            raise _too_slow(limits.timeout_s) from error
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _failed("the connection to the server failed") from error
-    except ValueError as error:  # urllib's word for a port or a host name that cannot be
-        raise _invalid_url() from error
+    except ValueError as error:  # the word of urllib for a port or a host name that cannot be
+        raise _failed("the server redirected to an invalid URL, or sent an invalid header") from error
 
 
 def _status(code: int) -> str:
@@ -122,33 +142,27 @@ def _status(code: int) -> str:
         return str(code)
 
 
-def _is_stall(error: requests.RequestException) -> bool:
-    """Say whether the server stopped sending; requests reports that inside a body as a connection error."""
-    return bool(error.args) and isinstance(error.args[0], urllib3.exceptions.ReadTimeoutError)
-
-
-def _refused(error: SSRFError, limits: DownloadLimits) -> JobError:
-    """Translate the guard's refusal, of which only the text says the kind, into the caller's words."""
-    text = str(error)
+def _refused(error: SSRFError) -> JobError:
+    """Translate the guard's refusal, whose first words alone say the kind, into the caller's words."""
     if isinstance(error.__cause__, socket.gaierror):
         return _failed("the server's name could not be resolved")
-    if "exceeds size cap" in text:
-        return _too_large(limits.max_bytes)
-    if "maximum redirects" in text:
-        return _failed("too many redirects")
-    if "redirect without Location" in text:
-        return _failed("the server redirected to nowhere")
-    if "URL has no host" in text:
-        return _invalid_url()
+    kinds = {
+        "exceeded maximum redirects": _failed("too many redirects"),
+        "redirect without Location": _failed("the server redirected to nowhere"),
+        "URL has no host": _failed("the server redirected to an invalid URL"),
+        "blocked URL scheme": _failed("the server redirected to something other than an http: or https: URL"),
+        "refusing to fetch": JobError(
+            Code.INTERNAL_ERROR, "the worker's proxy settings do not allow downloads; tell its operator"
+        ),
+    }
+    for start, refusal in kinds.items():
+        if str(error).startswith(start):
+            return refusal
     return JobError(Code.URL_NOT_ALLOWED, "audio_url must lead to a public address")
 
 
 def _failed(reason: str) -> JobError:
     return JobError(Code.DOWNLOAD_FAILED, f"Failed to download audio: {reason}")
-
-
-def _invalid_url() -> JobError:
-    return JobError(Code.INVALID_URL, "audio_url is not a valid URL")
 
 
 def _too_large(max_bytes: int) -> JobError:

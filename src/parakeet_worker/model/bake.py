@@ -5,6 +5,7 @@ python -m parakeet_worker.model.bake my-finetune.nemo --out models/my-finetune
 """
 
 import argparse
+import math
 import shutil
 import sys
 import tarfile
@@ -20,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from parakeet_worker.audio.decode import SAMPLE_RATE
 from parakeet_worker.model.card import CARD, CONFIG, TOKENIZER_FILES, WEIGHTS, Card, sha256
 from parakeet_worker.model.hub import PARAKEET_TDT_0_6B_V2, HubError, Pin, download
 
@@ -86,7 +88,10 @@ def bake(nemo_file: Path, out: Path, about: About) -> Card:
         # NeMo takes seconds to import, which a wrong source or --help need not wait for.
         from parakeet_worker.model.loading import load_model
 
-        model = load_model(directory, torch.device("cpu"))
+        try:
+            model = load_model(directory, torch.device("cpu"))
+        except RuntimeError as error:
+            raise BakeError(f"the weights do not fit the configuration: {error}") from error
         step("checksums")
         card = Card(
             name=about.name,
@@ -117,7 +122,10 @@ def copy_baked(source: Path, out: Path) -> Card:
     Raises:
         BakeError: A file is missing or damaged, or `out` exists.
     """
-    card = Card.read(source)
+    try:
+        card = Card.read(source)
+    except ValueError as error:
+        raise BakeError(f"{source} is damaged: {error}") from error
     for name, expected in card.files.items():
         if not (source / name).is_file() or sha256(source / name) != expected:
             raise BakeError(f"{source} is damaged: {name} is not the file that {CARD} lists")
@@ -165,6 +173,10 @@ def _bake_config(archive: Path, directory: Path) -> DictConfig:
     assert isinstance(config, DictConfig)  # noqa: S101 - NeMo writes a mapping
     if config.get("target") != _CLASS or not config.get("model_defaults", {}).get("tdt_durations"):
         raise BakeError(f"the model is {config.get('target')}; only TDT models of {_CLASS} are served")
+    if config.preprocessor.sample_rate != SAMPLE_RATE:
+        raise BakeError(
+            f"the model hears {config.preprocessor.sample_rate} Hz; only models of {SAMPLE_RATE} Hz are served"
+        )
     with open_dict(config):
         for key in ("train_ds", "validation_ds", "test_ds", "optim"):
             config[key] = None
@@ -173,15 +185,21 @@ def _bake_config(archive: Path, directory: Path) -> DictConfig:
             artifact = config.tokenizer.get(key)
             if artifact is None:
                 continue
+            unpacked = archive / artifact.removeprefix("nemo:")
+            if not unpacked.is_file():
+                raise BakeError(f"the archive lacks {unpacked.name}, a file of its tokenizer")
             (directory / path).parent.mkdir(exist_ok=True)
-            shutil.copyfile(archive / artifact.removeprefix("nemo:"), directory / path)
+            shutil.copyfile(unpacked, directory / path)
             config.tokenizer[key] = path
     OmegaConf.save(config, directory / CONFIG)
     return config
 
 
 def _bake_weights(archive: Path, directory: Path) -> None:
-    weights = torch.load(archive / "model_weights.ckpt", map_location="cpu", weights_only=True, mmap=True)
+    try:
+        weights = torch.load(archive / "model_weights.ckpt", map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # whatever torch says of a file that is none of its own
+        raise BakeError("the archive's model_weights.ckpt is damaged") from error
     # safetensors stores each tensor once and whole: views and shared storage are undone.
     save_file({name: tensor.clone().contiguous() for name, tensor in weights.items()}, directory / WEIGHTS)
 
@@ -219,7 +237,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--name", help="the model's name (default: from the source)")
     parser.add_argument("--description", default="", help="what it is for")
     parser.add_argument("--license", default=None, help="licence of the weights")
-    parser.add_argument("--max-minutes", type=float, default=_DEFAULT_MAX_MINUTES, help="longest audio of one pass")
+    parser.add_argument(
+        "--max-minutes", type=float, help="longest audio of one pass (default: 24, which needs a GPU of 80 GB)"
+    )
     options = parser.parse_args(arguments)
     try:
         card = _bake_source(options)
@@ -229,7 +249,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _bake_source(options: argparse.Namespace) -> Card:
+    if options.max_minutes is not None and not 0 < options.max_minutes < math.inf:
+        raise BakeError("--max-minutes must be a number above zero")
     if (Path(options.source) / CARD).is_file():
+        if any((options.name, options.description, options.license, options.max_minutes)):
+            raise BakeError(f"{options.source} is baked already and has its card; it is copied as it is")
         return copy_baked(Path(options.source), options.out)
     with tempfile.TemporaryDirectory(prefix="hub-") as scratch:
         nemo_file, source = _source(options, Path(scratch))
@@ -238,7 +262,7 @@ def _bake_source(options: argparse.Namespace) -> Card:
             name=options.name or source["name"].removesuffix(".nemo"),
             description=options.description,
             license=options.license or ("CC-BY-4.0" if is_default else "unspecified"),
-            max_duration=options.max_minutes * 60,
+            max_duration=(options.max_minutes or _DEFAULT_MAX_MINUTES) * 60,
             source=source,
         )
         return bake(nemo_file, options.out, about)

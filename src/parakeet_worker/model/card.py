@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 CARD = "card.json"
@@ -51,11 +51,12 @@ class Card:
 
         Raises:
             OSError: It cannot be read.
-            ValueError: It is not JSON.
-            TypeError: A field is missing, or one too many is there.
+            ValueError: It is not JSON, a field is missing, or one too many is there.
         """
-        fields = json.loads((directory / CARD).read_text(encoding="utf-8"))
-        return cls(**{**fields, "features": tuple(fields["features"])})
+        values = json.loads((directory / CARD).read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or values.keys() != {field.name for field in fields(cls)}:
+            raise ValueError(f"{CARD} does not have the fields of a card")
+        return cls(**{**values, "features": tuple(values["features"])})
 
     def write(self, directory: Path) -> None:
         """Write `card.json` into a model directory."""
@@ -63,15 +64,14 @@ class Card:
 
 
 def parameter_count(parameters: int) -> str:
-    """Say a number of parameters as model names do: `600M` for 617.8 million, `1.1B`, `4.8M`.
+    """Say a number of parameters as model names do: `600M` for 617.8 million, `1.1B`, `110M`, `4.8M`.
 
-    Two digits, or one from a hundred up.
+    Two digits; one from 500 million to a billion, where names have one.
     """
-    for unit, size in (("B", 10**9), ("M", 10**6), ("K", 10**3)):
-        if parameters >= size:
-            value = parameters / size
-            return f"{round(value, -2) if value >= 100 else float(f'{value:.2g}'):g}{unit}"
-    return f"{parameters / 1000:.1g}K"
+    digits = 1 if 500_000_000 <= parameters < 1_000_000_000 else 2
+    rounded = float(f"{parameters:.{digits}g}")
+    unit, size = next((u, s) for u, s in (("B", 1e9), ("M", 1e6), ("K", 1e3)) if rounded >= s or u == "K")
+    return f"{rounded / size:g}{unit}"
 
 
 def sha256(path: Path) -> str:

@@ -1,0 +1,77 @@
+"""What the header of a WAV file says, where libsndfile passes over it in silence.
+
+Chunks: Multimedia Programming Interface and Data Specifications 1.0 (1991). RF64 and its `ds64` chunk: EBU Tech 3306.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO
+
+# Codecs by their tag in `fmt `: PCM, MS ADPCM, IEEE float, A-law, mu-law, IMA ADPCM, GSM 6.10, and "see the GUID".
+_CODECS = frozenset({0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011, 0x0031, 0xFFFE})
+
+# A program that wrote to a pipe could not go back to fill in the size, and left zero or something near the maximum.
+_UNKNOWN_FROM = 0x7FFFF000
+
+
+@dataclass(frozen=True)
+class WavHeader:
+    """The header of a WAV file; sizes and positions in bytes.
+
+    Attributes:
+        is_codec_known: Whether libsndfile has the codec.
+        size_position: Where the size of the `data` chunk stands, or -1 where there is no such chunk.
+        declared_end: Where the samples end by the header, or 0 where it does not say.
+        file_end: Where the file ends.
+    """
+
+    is_codec_known: bool
+    size_position: int
+    declared_end: int
+    file_end: int
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether the file ends before its samples do."""
+        return self.declared_end > self.file_end
+
+
+def read_header(file: BinaryIO) -> WavHeader | None:
+    """Read the header of a WAV file, or return None if it is none. Leaves the file anywhere."""
+    file_end = file.seek(0, 2)
+    file.seek(0)
+    magic, _, form = file.read(4), file.read(4), file.read(4)
+    if magic not in (b"RIFF", b"RIFX", b"RF64") or form != b"WAVE":
+        return None
+    order = ">" if magic == b"RIFX" else "<"
+    is_codec_known = True
+    long_size = 0
+    position = 12
+    while position + 8 <= file_end:
+        file.seek(position)
+        name, size = struct.unpack(f"{order}4sI", file.read(8))
+        content = position + 8
+        if name == b"ds64" and file_end >= content + 16:
+            file.seek(content + 8)
+            (long_size,) = struct.unpack("<Q", file.read(8))
+        elif name == b"fmt " and file_end >= content + 2:
+            is_codec_known = struct.unpack(f"{order}H", file.read(2))[0] in _CODECS
+        elif name == b"data":
+            length = long_size if size == 0xFFFFFFFF and long_size else size
+            is_unknown = size == 0 or (length == size and size >= _UNKNOWN_FROM)
+            return WavHeader(is_codec_known, position + 4, 0 if is_unknown else content + length, file_end)
+        position = content + size + size % 2
+    return WavHeader(is_codec_known, -1, 0, file_end)
+
+
+def mend_size(file: BinaryIO, header: WavHeader) -> None:
+    """Write an endless size over one of zero that samples follow, which libsndfile would take at its word.
+
+    Args:
+        file: The file, writable.
+        header: Its header.
+    """
+    samples_follow = header.size_position >= 0 and header.file_end > header.size_position + 4
+    if samples_follow and header.declared_end == 0:
+        file.seek(header.size_position)
+        file.write(b"\xff\xff\xff\xff")
