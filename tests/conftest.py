@@ -13,11 +13,13 @@ import torch
 from jsonschema import Draft202012Validator
 
 from parakeet_worker import contract
+from parakeet_worker.model.device import Plan
 from parakeet_worker.serving import build_worker
 from parakeet_worker.settings import Settings
 
 SPEECH = Path(__file__).parent / "speech"
 MODEL_DIR = Settings.from_env({}).model_dir
+CPU = Plan(torch.device("cpu"), torch.float32, batch_seconds=120.0)
 
 # Two threads that spin for each other on two busy cores are many times slower than one.
 torch.set_num_threads(1)
@@ -42,7 +44,7 @@ def clips():
 def recognizer():
     from parakeet_worker.model.recognizer import NemoRecognizer
 
-    return NemoRecognizer(MODEL_DIR, torch.device("cpu"))
+    return NemoRecognizer(MODEL_DIR, CPU)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import tarfile
 import pytest
 import torch
 
+from conftest import CPU, MODEL_DIR
 from parakeet_worker.model import bake
 from parakeet_worker.model.card import CARD, Card, parameter_count, sha256
 from parakeet_worker.model.hub import PARAKEET_TDT_0_6B_V2, Pin
@@ -37,7 +38,7 @@ def test_a_baked_archive_is_nemos_model(nemo_file, tmp_path, clips):
     done = run(str(nemo_file), "--out", str(tmp_path / "out"), "--license", "MIT", "--max-minutes", "3")
     assert done.returncode == 0, done.stderr
     assert "bake small" in done.stderr  # the progress bar
-    baked = NemoRecognizer(tmp_path / "out", torch.device("cpu"))
+    baked = NemoRecognizer(tmp_path / "out", CPU)
     restored = ASRModel.restore_from(str(nemo_file), map_location="cpu")
     theirs, ours = restored.state_dict(), baked.model.state_dict()
     assert theirs.keys() == ours.keys()
@@ -53,16 +54,12 @@ def test_a_baked_archive_is_nemos_model(nemo_file, tmp_path, clips):
 
 
 def test_the_embedded_model_is_as_baked():
-    from conftest import MODEL_DIR
-
     card = Card.read(MODEL_DIR)
     assert {name: sha256(MODEL_DIR / name) for name in card.files} == card.files
     assert "not for people's speech" in card.description
 
 
 def test_a_baked_directory_is_checked_and_copied(tmp_path, capsys):
-    from conftest import MODEL_DIR
-
     bake.main([str(MODEL_DIR), "--out", str(tmp_path / "copy")])
     assert Card.read(tmp_path / "copy") == Card.read(MODEL_DIR)
     with (tmp_path / "copy" / "model_config.yaml").open("a") as config:

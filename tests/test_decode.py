@@ -10,10 +10,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio_files import encode, tone
-from parakeet_worker.audio.decode import SAMPLE_RATE, decode
+from parakeet_worker.audio.abort import Abort, Aborted
+from parakeet_worker.audio.decode import SAMPLE_RATE
+from parakeet_worker.audio.decode import decode as decode_unless_aborted
 from parakeet_worker.errors import Code, JobError
 
 LIMIT = 60.0
+
+
+def decode(file, limit):
+    return decode_unless_aborted(file, limit, Abort())
+
+
+def test_a_job_that_is_gone_is_not_decoded():
+    abort = Abort()
+    abort.set()
+    with pytest.raises(Aborted):
+        decode_unless_aborted(io.BytesIO(encode(tone(0.5))), LIMIT, abort)
 
 
 def refusal(data: bytes, limit: float = LIMIT) -> JobError:

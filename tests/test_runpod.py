@@ -17,7 +17,6 @@ from runpod.serverless.modules.rp_job import run_job
 from audio_files import data_url, encode, tone
 from conftest import check_schema
 from parakeet_worker.errors import Code, JobError
-from parakeet_worker.model.engine import Engine
 from parakeet_worker.serving import Worker
 
 ROOT = Path(__file__).parents[1]
@@ -165,12 +164,14 @@ class Fault:
         (ValueError("/secret/path?signature=abc"), "internal_error"),
         (RecursionError(), "internal_error"),
         (JobError(Code.OUT_OF_MEMORY, "the worker ran out of memory"), "out_of_memory"),
+        (JobError(Code.DEVICE_FAILED, "the worker is being replaced"), "device_failed"),
     ],
 )
 def test_no_exception_escapes_and_none_is_shown(error, code, capsys):
     answer = asyncio.run(Worker(Fault(error)).answer({"id": "1", "input": {"action": "model_info"}}))
     check_schema(answer, "")
     assert answer["code"] == code
+    assert answer.get("refresh_worker") is (True if code == "device_failed" else None)
     shown = json.dumps(answer) + capsys.readouterr().out
     assert "secret" not in shown
     assert "signature" not in shown
@@ -179,38 +180,3 @@ def test_no_exception_escapes_and_none_is_shown(error, code, capsys):
 def test_cancellation_goes_through():
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(Worker(Fault(asyncio.CancelledError())).answer({"input": {"action": "model_info"}}))
-
-
-class Exhausted:
-    """A recognizer whose memory is full for long recordings."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-    def transcribe(self, batch):
-        raise self.error
-
-
-@pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: not enough memory")]
-)
-def test_out_of_memory_is_told(error):
-    with pytest.raises(JobError) as raised:
-        asyncio.run(Engine(lambda: Exhausted(error)).transcribe(tone(1.0)))
-    assert raised.value.code is Code.OUT_OF_MEMORY
-
-
-def test_a_model_that_fails_to_load_is_tried_again(recognizer, clips):
-    attempts = []
-
-    def load():
-        attempts.append(1)
-        if len(attempts) == 1:
-            raise OSError("no such file")
-        return recognizer
-
-    engine = Engine(load)
-    with pytest.raises(JobError) as raised:
-        asyncio.run(engine.transcribe(tone(1.0)))
-    assert raised.value.code is Code.MODEL_UNAVAILABLE
-    assert asyncio.run(engine.transcribe(tone(1.0))) == recognizer.transcribe([tone(1.0)])[0]

@@ -8,14 +8,15 @@ import time
 
 import pytest
 
+from parakeet_worker.audio.abort import Abort, Aborted
 from parakeet_worker.audio.source import DownloadLimits, open_audio
 from parakeet_worker.errors import Code, JobError
 
 LIMITS = DownloadLimits(max_bytes=100_000, timeout_s=5)
 
 
-def fetch(url: str, limits: DownloadLimits = LIMITS) -> bytes:
-    with open_audio(url, limits) as file:
+def fetch(url: str, limits: DownloadLimits = LIMITS, abort: Abort | None = None) -> bytes:
+    with open_audio(url, limits, abort or Abort()) as file:
         return file.read()
 
 
@@ -29,7 +30,7 @@ def refusal(url: str, limits: DownloadLimits = LIMITS) -> JobError:
 class TestDownload:
     def test_the_body_arrives_and_nothing_is_left(self, server, scratch):
         body = bytes(range(256)) * 200
-        with open_audio(server.serve("/a.wav", body), LIMITS) as file:
+        with open_audio(server.serve("/a.wav", body), LIMITS, Abort()) as file:
             assert file.read() == body
             assert not list(scratch.iterdir())
         assert file.closed
@@ -108,6 +109,25 @@ class TestDownload:
         started = time.monotonic()
         assert refusal(server.url + "/drip", DownloadLimits(10_000, 1)).code is Code.DOWNLOAD_TIMEOUT
         assert time.monotonic() - started < 3
+
+    def test_a_cancelled_job_stops_waiting_for_its_server(self, server):
+        released = threading.Event()
+
+        def stall(handler):
+            handler.send_response(200)
+            handler.send_header("Content-Length", "100")
+            handler.end_headers()
+            handler.wfile.flush()
+            released.wait(20)
+
+        server.routes["/stall"] = stall
+        abort = Abort()
+        threading.Timer(0.3, abort.set).start()
+        started = time.monotonic()
+        with pytest.raises((Aborted, JobError)):
+            fetch(server.url + "/stall", DownloadLimits(1000, 20), abort)
+        assert time.monotonic() - started < 3
+        released.set()
 
     def test_a_body_in_chunks(self, server):
         def chunked(handler):

@@ -2,19 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from parakeet_worker.audio.abort import Abort
 from parakeet_worker.audio.decode import SUPPORTED_FORMATS, Audio, decode
 from parakeet_worker.audio.source import DownloadLimits, open_audio
 from parakeet_worker.contract import Action, Request
 from parakeet_worker.envelope import utc_timestamp
 from parakeet_worker.model.card import Card, parameter_count
-from parakeet_worker.model.hypothesis import Hypothesis
+from parakeet_worker.model.hypothesis import Hypothesis, Signal
 from parakeet_worker.model.timestamps import Span, align
 
 Fields = dict[str, Any]
@@ -23,8 +24,12 @@ Fields = dict[str, Any]
 class Transcriber(Protocol):
     """What transcribing needs of the model."""
 
-    async def transcribe(self, samples: NDArray[np.float32]) -> Hypothesis:
-        """Transcribe 16 kHz mono float32 samples, shape (samples,)."""
+    def stage(self, samples: NDArray[np.float32]) -> Signal:
+        """Start to bring 16 kHz mono float32 samples, shape (samples,), to the device. Safe on any thread."""
+        ...
+
+    async def transcribe(self, windows: Sequence[Signal]) -> list[Hypothesis]:
+        """Transcribe windows of one recording, staged or not."""
         ...
 
 
@@ -35,13 +40,15 @@ class Dispatcher:
         transcriber: What turns samples into a hypothesis.
         card: The model's description of itself.
         limits: What one download may cost.
+        concurrency: How many jobs are expected at a time.
     """
 
-    def __init__(self, transcriber: Transcriber, card: Card, limits: DownloadLimits) -> None:
+    def __init__(self, transcriber: Transcriber, card: Card, limits: DownloadLimits, concurrency: int) -> None:
         self._transcriber = transcriber
         self._card = card
         self._limits = limits
-        self._loaders = ThreadPoolExecutor(thread_name_prefix="audio")
+        # Most of a download is waiting. A cancelled one may wait on for a moment, beside the one that takes its slot.
+        self._loaders = ThreadPoolExecutor(2 * concurrency, thread_name_prefix="audio")
         self._actions: Mapping[Action, Callable[[Request], Awaitable[Fields]]] = {
             "transcribe": self._transcribe,
             "model_info": self._model_info,
@@ -57,8 +64,14 @@ class Dispatcher:
 
     async def _transcribe(self, request: Request) -> Fields:
         started = time.monotonic()
-        audio = await asyncio.get_running_loop().run_in_executor(self._loaders, self._load, request.audio_url)
-        hypothesis = await self._transcriber.transcribe(audio.samples)
+        abort = Abort()
+        try:
+            loading = asyncio.get_running_loop().run_in_executor(self._loaders, self._load, request.audio_url, abort)
+            audio, signal = await loading
+        except asyncio.CancelledError:
+            abort.set()
+            raise
+        (hypothesis,) = await self._transcriber.transcribe([signal])
         result: Fields = {
             "text": hypothesis.text,
             "duration": _milliseconds(audio.duration) or 0.001,
@@ -75,9 +88,10 @@ class Dispatcher:
         result["timestamp"] = utc_timestamp()
         return result
 
-    def _load(self, url: str) -> Audio:
-        with open_audio(url, self._limits) as file:
-            return decode(file, self._card.max_duration)
+    def _load(self, url: str, abort: Abort) -> tuple[Audio, Signal]:
+        with open_audio(url, self._limits, abort) as file:
+            audio = decode(file, self._card.max_duration, abort)
+        return audio, self._transcriber.stage(audio.samples)
 
     async def _model_info(self, _: Request) -> Fields:
         card = self._card

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from parakeet_worker.errors import JobError
+from parakeet_worker.errors import Code, JobError
 
 Envelope = dict[str, Any]
 
@@ -20,5 +20,16 @@ def success(fields: Mapping[str, Any]) -> Envelope:
 
 
 def failure(error: JobError) -> Envelope:
-    """Wrap a failure. RunPod's SDK moves `error` to job level and marks the job FAILED."""
-    return {"status": "error", "error": error.message, "code": error.code.value, "timestamp": utc_timestamp()}
+    """Wrap a failure. RunPod's SDK moves `error` to job level and marks the job FAILED.
+
+    `refresh_worker`, which the SDK takes out, asks the platform for a new worker.
+    """
+    envelope: Envelope = {
+        "status": "error",
+        "error": error.message,
+        "code": error.code.value,
+        "timestamp": utc_timestamp(),
+    }
+    if error.code is Code.DEVICE_FAILED:
+        envelope["refresh_worker"] = True
+    return envelope

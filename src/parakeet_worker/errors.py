@@ -21,6 +21,7 @@ class Code(StrEnum):
     CORRUPT_AUDIO = "corrupt_audio"
     OUT_OF_MEMORY = "out_of_memory"
     MODEL_UNAVAILABLE = "model_unavailable"
+    DEVICE_FAILED = "device_failed"
     INTERNAL_ERROR = "internal_error"
 
 

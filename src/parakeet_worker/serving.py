@@ -68,15 +68,16 @@ def build_worker(settings: Settings) -> Worker:
 
     def load() -> Recognizer:
         # torch and NeMo take seconds to import, and only a transcription needs them.
-        import torch
+        from parakeet_worker.model.device import make_plan, use_plan
+        from parakeet_worker.model.recognizer import NemoRecognizer
 
-        from parakeet_worker.model.recognizer import NemoRecognizer, choose_device
+        plan = make_plan(settings, card.parameters)
+        use_plan(plan, settings.cpu_threads)
+        return NemoRecognizer(settings.model_dir, plan)
 
-        torch.set_num_threads(settings.cpu_threads)
-        return NemoRecognizer(settings.model_dir, choose_device(settings.device))
-
+    card = Card.read(settings.model_dir)
     limits = DownloadLimits(settings.max_download_mb * 1_000_000, settings.download_timeout_s)
-    return Worker(Dispatcher(Engine(load), Card.read(settings.model_dir), limits))
+    return Worker(Dispatcher(Engine(load), card, limits, settings.concurrency_on_device))
 
 
 def start(handler: Handler, build: Callable[[], Worker]) -> None:
@@ -91,9 +92,11 @@ def start(handler: Handler, build: Callable[[], Worker]) -> None:
     """
     try:
         build()
+        concurrency = Settings.from_env().concurrency_on_device
     except SettingsError as error:
         raise SystemExit(f"parakeet-worker: {error}") from error
     # The SDK's own default, DEBUG, prints every job's input and output. --rp_log_level still has the last word.
     if not os.environ.keys() & {"RUNPOD_LOG_LEVEL", "RUNPOD_DEBUG_LEVEL"}:
         log.level = "INFO"
-    runpod.serverless.start({"handler": handler})
+    # Constant: the SDK lets every job end before it changes the number.
+    runpod.serverless.start({"handler": handler, "concurrency_modifier": lambda _: concurrency})

@@ -40,6 +40,16 @@ def _variable(name: str, parse: Callable[[str], object], default: str, meaning: 
     return {"variable": name, "parse": parse, "default": default, "meaning": meaning}
 
 
+def _precision(text: str) -> str:
+    if text not in ("auto", "float32", "bfloat16", "float16"):
+        raise ValueError("must be auto, float32, bfloat16 or float16")
+    return text
+
+
+def _optional_int(text: str) -> int | None:
+    return None if text == "auto" else _positive_int(text)
+
+
 @dataclass(frozen=True)
 class Settings:
     """The worker's settings.
@@ -47,6 +57,9 @@ class Settings:
     Attributes:
         model_dir: Directory of the baked model.
         device: `auto` (CUDA where there is a GPU), `cpu` or `cuda`.
+        precision: `auto`, `float32`, `bfloat16` or `float16`.
+        concurrency: Jobs that one worker takes at a time, or None for what suits the device.
+        batch_seconds: Longest batch in padded seconds, or None for what suits the device.
         cpu_threads: Threads that one forward pass uses on a CPU.
         max_download_mb: Largest download, in megabytes of 1,000,000 bytes.
         download_timeout_s: Longest download, in seconds.
@@ -62,6 +75,25 @@ class Settings:
     )
     device: str = field(
         metadata=_variable("PARAKEET_DEVICE", _device, "auto", "`auto` (CUDA where there is a GPU), `cpu` or `cuda`.")
+    )
+    precision: str = field(
+        metadata=_variable(
+            "PARAKEET_PRECISION",
+            _precision,
+            "auto",
+            "Arithmetic of matrix products: `auto`, `float32`, `bfloat16` or `float16`.",
+        )
+    )
+    concurrency: int | None = field(
+        metadata=_variable("PARAKEET_CONCURRENCY", _optional_int, "auto", "Jobs that one worker takes at a time.")
+    )
+    batch_seconds: int | None = field(
+        metadata=_variable(
+            "PARAKEET_BATCH_SECONDS",
+            _optional_int,
+            "auto",
+            "Longest batch, in seconds of audio with its padding.",
+        )
     )
     # Two intra-op threads that wait for each other on two busy cores are many times slower than one thread, so half
     # of the cores are left to downloads and decoding.
@@ -83,6 +115,15 @@ class Settings:
             "PARAKEET_DOWNLOAD_TIMEOUT_S", _positive_int, "300", "Longest time that a download may take, in seconds."
         )
     )
+
+    @property
+    def concurrency_on_device(self) -> int:
+        """Jobs that one worker takes at a time: what was set, or what suits the device."""
+        if self.concurrency:
+            return self.concurrency
+        # The device's file tells of a GPU without seconds of loading CUDA.
+        has_gpu = self.device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*"))
+        return 64 if has_gpu else 8
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":

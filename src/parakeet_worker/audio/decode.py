@@ -9,6 +9,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from parakeet_worker.audio.abort import Abort
 from parakeet_worker.audio.wav import mend_size, read_header
 from parakeet_worker.errors import Code, JobError
 
@@ -60,7 +61,7 @@ class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile is not ty
         return False
 
 
-def decode(file: BinaryIO, max_seconds: float) -> Audio:
+def decode(file: BinaryIO, max_seconds: float, abort: Abort) -> Audio:
     """Decode a WAV or FLAC file, block by block. The bytes decide what it is, not a name or a declared type.
 
     Channels are averaged; other sample rates are resampled (soxr, high quality).
@@ -68,8 +69,10 @@ def decode(file: BinaryIO, max_seconds: float) -> Audio:
     Args:
         file: The file, seekable and writable: a WAV header that lacks the length of the samples is mended.
         max_seconds: The longest recording that is taken.
+        abort: Ends the decoding when its job is gone.
 
     Raises:
+        Aborted: The job is gone.
         JobError: The file is empty, no supported audio, damaged, or too long.
     """
     _check_start(file)
@@ -84,7 +87,7 @@ def decode(file: BinaryIO, max_seconds: float) -> Audio:
     try:
         with _Stream(file) as sound:
             _check_form(sound)
-            samples, frames = _read(sound, max_seconds)
+            samples, frames = _read(sound, max_seconds, abort)
             sample_rate, declared = int(sound.samplerate), int(sound.frames)
     except soundfile.LibsndfileError as error:
         raise _no_audio(file, error) from error
@@ -121,7 +124,7 @@ def _check_form(sound: soundfile.SoundFile) -> None:
         raise JobError(Code.CORRUPT_AUDIO, f"the audio's sample rate of {sound.samplerate} Hz is not one of speech")
 
 
-def _read(sound: soundfile.SoundFile, max_seconds: float) -> tuple[NDArray[np.float32], int]:
+def _read(sound: soundfile.SoundFile, max_seconds: float, abort: Abort) -> tuple[NDArray[np.float32], int]:
     """Return the samples at 16 kHz, shape (samples,), and the number of frames that were read at the file's rate."""
     is_known = sound.frames < _UNKNOWN_FRAMES
     if is_known:
@@ -134,6 +137,7 @@ def _read(sound: soundfile.SoundFile, max_seconds: float) -> tuple[NDArray[np.fl
     blocks: list[NDArray[np.float32]] = []
     # Not a frame more than declared is asked for: what follows may be a tag, which is no audio.
     while wanted := min(block_frames, sound.frames - frames):
+        abort.check()
         block = sound.read(wanted, dtype="float32", always_2d=True)  # (frames, channels)
         if len(block) == 0:
             break

@@ -20,6 +20,7 @@ import urllib3
 from runpod.serverless.utils.rp_ssrf import SSRFError, safe_get
 
 from parakeet_worker import __version__
+from parakeet_worker.audio.abort import Abort
 from parakeet_worker.errors import Code, JobError
 
 # urllib3 warns of malformed headers, and names the URL with its query.
@@ -49,7 +50,7 @@ class DownloadLimits:
 
 
 @contextmanager
-def open_audio(url: str, limits: DownloadLimits) -> Iterator[BinaryIO]:
+def open_audio(url: str, limits: DownloadLimits, abort: Abort) -> Iterator[BinaryIO]:
     """Open what `url` leads to, positioned at its first byte.
 
     A download goes to a temporary file that has no name from the moment it exists, so nothing is left on the disk
@@ -58,8 +59,10 @@ def open_audio(url: str, limits: DownloadLimits) -> Iterator[BinaryIO]:
     Args:
         url: An `http:`, `https:` or `data:` URL.
         limits: What the download may cost.
+        abort: Ends the download when its job is gone.
 
     Raises:
+        Aborted: The job is gone.
         JobError: The URL is malformed or not allowed, or its bytes could not be had.
     """
     if url[:5].lower() == "data:":
@@ -67,7 +70,7 @@ def open_audio(url: str, limits: DownloadLimits) -> Iterator[BinaryIO]:
             yield memory
         return
     with tempfile.TemporaryFile(prefix="parakeet-") as file:
-        _download(url, limits, file)
+        _download(url, limits, abort, file)
         file.seek(0)
         yield file
 
@@ -100,25 +103,30 @@ def _check_url(url: str) -> None:
         raise JobError(Code.INVALID_URL, "audio_url is not a valid URL")
 
 
-def _download(url: str, limits: DownloadLimits, file: BinaryIO) -> None:
+def _download(url: str, limits: DownloadLimits, abort: Abort, file: BinaryIO) -> None:
     """Stream `url` into `file` through the SDK's guard, which refuses addresses that are not public."""
     _check_url(url)
     deadline = time.monotonic() + limits.timeout_s
     timeout = min(_STALL_TIMEOUT_S, limits.timeout_s)
     try:
         # The guard's own limit on the size would come before the status is known.
-        with safe_get(url, timeout=timeout, headers=_HEADERS, max_bytes=sys.maxsize) as response:
+        with (
+            safe_get(url, timeout=timeout, headers=_HEADERS, max_bytes=sys.maxsize) as response,
+            abort.waking(response.raw.shutdown),
+        ):
             if not 200 <= response.status_code < 300:
                 raise _failed(_status(response.status_code))
             if int(response.headers.get("Content-Length", 0)) > limits.max_bytes:
                 raise _too_large(limits.max_bytes)
             # read1 returns what has arrived, so that a server that drips cannot hold off the look at the clock.
             while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
+                abort.check()
                 if file.tell() + len(chunk) > limits.max_bytes:
                     raise _too_large(limits.max_bytes)
                 if time.monotonic() > deadline:
                     raise _too_slow(limits.timeout_s)
                 file.write(chunk)
+        abort.check()
     except SSRFError as error:
         raise _refused(error) from error
     except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:

@@ -1,18 +1,63 @@
-"""The one thread that owns the model: jobs hand it samples and await their hypotheses."""
+"""The one thread that owns the model: jobs queue their windows, and it decodes them in batches."""
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from parakeet_worker.audio.decode import SAMPLE_RATE
 from parakeet_worker.errors import Code, JobError
-from parakeet_worker.model.hypothesis import Hypothesis, Recognizer
+from parakeet_worker.model.batching import choose
+from parakeet_worker.model.hypothesis import DeviceFailure, Hypothesis, Recognizer, Signal
+
+# Windows of one recording come due one after another, this many seconds apart, so that an hour of audio does not hold
+# up the clip that arrives after it, and is not held up for ever by clips either.
+_WINDOW_INTERVAL_S = 0.25
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What the engine has done so far.
+
+    Attributes:
+        batches: How many batches were decoded.
+        windows: How many windows were in them.
+        audio_s: Seconds of audio in them.
+        padded_s: Seconds with the padding that made the windows of each batch equally long.
+        busy_s: Seconds that the model thread spent on them.
+    """
+
+    batches: int = 0
+    windows: int = 0
+    audio_s: float = 0.0
+    padded_s: float = 0.0
+    busy_s: float = 0.0
+
+
+@dataclass(eq=False)
+class _Window:
+    """One window in the queue, and the answer that its job awaits."""
+
+    signal: Signal
+    due: float
+    answer: "Future[Hypothesis]" = field(default_factory=Future)
+
+    @property
+    def seconds(self) -> float:
+        return len(self.signal) / SAMPLE_RATE
 
 
 class Engine:
-    """Runs a recognizer on a thread of its own, from the first job on.
+    """Decodes windows of audio from all jobs in flight, in batches.
+
+    A job that arrives alone is decoded at once: a batch is made of what waits when the model thread is free, and
+    never waits for more. A batch that fails is halved and tried again, so a window that cannot be decoded, or that
+    needs more memory than there is, fails alone.
 
     Args:
         load: Makes the recognizer. Called on the model thread when the first job needs it, and again by the next job
@@ -22,33 +67,149 @@ class Engine:
     def __init__(self, load: Callable[[], Recognizer]) -> None:
         self._load = load
         self._recognizer: Recognizer | None = None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
+        self._budget = 0.0
+        self._is_broken = False
+        self._waiting: list[_Window] = []
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self.stats = Stats()
 
-    async def transcribe(self, samples: NDArray[np.float32]) -> Hypothesis:
-        """Transcribe one recording.
+    def stage(self, samples: NDArray[np.float32]) -> Signal:
+        """Start to bring a window to the device, on the caller's thread, so that the model thread need not wait for it.
 
         Args:
             samples: 16 kHz mono float32, shape (samples,).
+        """
+        return self._recognizer.stage(samples) if self._recognizer and not self._is_broken else samples
+
+    async def transcribe(self, windows: Sequence[Signal]) -> list[Hypothesis]:
+        """Transcribe the windows of one recording. When cancelled, those that still wait leave the queue at once.
+
+        Args:
+            windows: The windows, staged or not.
+
+        Returns:
+            One hypothesis for each window, in order.
 
         Raises:
-            JobError: The model could not be loaded, or ran out of memory.
+            JobError: The model could not be loaded or has failed, or a window could not be decoded.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, samples)
+        now = time.monotonic()
+        queued = [_Window(signal, now + index * _WINDOW_INTERVAL_S) for index, signal in enumerate(windows)]
+        with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="model", daemon=True)
+                self._thread.start()
+            self._waiting += queued
+            self._changed.notify()
+        try:
+            return list(await asyncio.gather(*[asyncio.wrap_future(window.answer) for window in queued]))
+        finally:
+            with self._changed:
+                for window in queued:
+                    if window.answer.cancel() and window in self._waiting:
+                        self._waiting.remove(window)
 
-    def _run(self, samples: NDArray[np.float32]) -> Hypothesis:
+    def _serve(self) -> None:
+        """Decode batch after batch, for as long as the process lives."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+            # Loading takes seconds: what arrives meanwhile joins the first batch.
+            error = self._ready()
+            with self._changed:
+                batch = self._take() if error is None else self._take_all()
+            if error:
+                _fail(batch, error)
+            elif batch:
+                self._decode(batch)
+
+    def _ready(self) -> JobError | None:
+        """Load the model where that has not been done. Return the error that every waiting job gets if it cannot be."""
+        if self._is_broken:
+            return _device_failed()
         if self._recognizer is None:
             try:
                 self._recognizer = self._load()
-            except Exception as error:
-                raise JobError(Code.MODEL_UNAVAILABLE, "the worker could not load its model; try again") from error
+            except BaseException as error:  # noqa: BLE001 - the thread must live, and every job gets an answer
+                failure = JobError(Code.MODEL_UNAVAILABLE, "the worker could not load its model; try again")
+                failure.__cause__ = error
+                return failure
+            self._budget = self._recognizer.batch_seconds
+        return None
+
+    def _take(self) -> list[_Window]:
+        """Take the next batch out of the queue."""
+        if not self._waiting:
+            return []
+        first = min(range(len(self._waiting)), key=lambda index: self._waiting[index].due)
+        chosen = choose([window.seconds for window in self._waiting], first, self._budget)
+        batch = [self._waiting[index] for index in chosen]
+        for window in batch:
+            self._waiting.remove(window)
+        return [window for window in batch if window.answer.set_running_or_notify_cancel()]
+
+    def _take_all(self) -> list[_Window]:
+        batch, self._waiting = self._waiting, []
+        return [window for window in batch if window.answer.set_running_or_notify_cancel()]
+
+    def _decode(self, batch: list[_Window]) -> None:
+        """Decode a batch and answer its jobs, whatever happens."""
+        assert self._recognizer  # noqa: S101 - _ready() has seen to it
+        started = time.monotonic()
         try:
-            return self._recognizer.transcribe([samples])[0]
-        except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            raise JobError(
-                Code.OUT_OF_MEMORY, "the worker ran out of memory; send a shorter recording or try again"
-            ) from error
+            hypotheses = self._recognizer.transcribe([window.signal for window in batch])
+        except Exception as error:  # noqa: BLE001 - every job gets an answer
+            if isinstance(error, DeviceFailure):
+                self._is_broken = True
+                _fail(batch, _device_failed(error))
+            elif len(batch) > 1:
+                if _is_out_of_memory(error):
+                    self._budget = _padded(batch) / 2
+                middle = len(batch) // 2
+                self._decode(batch[:middle])
+                self._decode(batch[middle:])
+            else:
+                _fail(batch, _explain(error))
+            return
+        except BaseException as error:  # noqa: BLE001 - such as SystemExit: whatever it was, the model cannot be trusted
+            self._is_broken = True
+            _fail(batch, _device_failed(error))
+            return
+        for window, hypothesis in zip(batch, hypotheses, strict=True):
+            window.answer.set_result(hypothesis)
+        self.stats = replace(
+            self.stats,
+            batches=self.stats.batches + 1,
+            windows=self.stats.windows + len(batch),
+            audio_s=self.stats.audio_s + sum(window.seconds for window in batch),
+            padded_s=self.stats.padded_s + _padded(batch),
+            busy_s=self.stats.busy_s + time.monotonic() - started,
+        )
+
+
+def _padded(batch: Sequence[_Window]) -> float:
+    return len(batch) * max(window.seconds for window in batch)
+
+
+def _fail(batch: Sequence[_Window], error: Exception) -> None:
+    for window in batch:
+        window.answer.set_exception(error)
+
+
+def _explain(error: Exception) -> Exception:
+    """Turn what one window's decoding raised into what its job is told."""
+    if not _is_out_of_memory(error):
+        return error
+    told = JobError(Code.OUT_OF_MEMORY, "the worker ran out of memory; send a shorter recording or try again")
+    told.__cause__ = error
+    return told
+
+
+def _device_failed(cause: BaseException | None = None) -> JobError:
+    error = JobError(Code.DEVICE_FAILED, "the worker's device failed and the worker is being replaced; send it again")
+    error.__cause__ = cause
+    return error
 
 
 def _is_out_of_memory(error: Exception) -> bool:

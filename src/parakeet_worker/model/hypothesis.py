@@ -23,16 +23,49 @@ class Hypothesis:
     tokens: tuple[Token, ...]
 
 
-class Recognizer(Protocol):
-    """What the engine needs of a model. Implementations need not be thread-safe."""
+class DeviceFailure(Exception):  # noqa: N818 - what happened, not a mistake
+    """The device that the model runs on has failed, and only a new process can use it again."""
 
-    def transcribe(self, batch: Sequence[NDArray[np.float32]]) -> list[Hypothesis]:
+
+class Staged(Protocol):
+    """Samples that are on their way to the device, in whatever form the recognizer keeps them."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        ...
+
+
+Signal = NDArray[np.float32] | Staged
+"""One recording: 16 kHz mono float32 samples, shape (samples,), or the same staged."""
+
+
+class Recognizer(Protocol):
+    """What the engine needs of a model. Implementations need not be thread-safe.
+
+    Attributes:
+        batch_seconds: The longest batch that pays, in padded seconds.
+    """
+
+    batch_seconds: float
+
+    def stage(self, samples: NDArray[np.float32]) -> Signal:
+        """Start to bring a recording to the device. Safe on any thread, while a batch is decoded.
+
+        Args:
+            samples: 16 kHz mono float32, shape (samples,).
+        """
+        ...
+
+    def transcribe(self, batch: Sequence[Signal]) -> list[Hypothesis]:
         """Transcribe recordings together.
 
         Args:
-            batch: 16 kHz mono float32 samples of each recording, shape (samples,), lengths as they are.
+            batch: The recordings, staged or not, lengths as they are.
 
         Returns:
             One hypothesis for each recording, in order.
+
+        Raises:
+            DeviceFailure: Nothing can be decoded any more.
         """
         ...

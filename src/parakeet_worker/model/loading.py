@@ -19,13 +19,13 @@ def load_model(directory: Path, device: torch.device) -> EncDecRNNTBPEModel:
         OSError: A file of the directory cannot be read.
         RuntimeError: The weights do not fit the configuration.
     """
-    model = EncDecRNNTBPEModel(cfg=_serving_config(directory))
+    model = EncDecRNNTBPEModel(cfg=_serving_config(directory, device))
     model.load_state_dict(load_file(directory / WEIGHTS), strict=True)
     model.eval()
     return model.to(device)
 
 
-def _serving_config(directory: Path) -> DictConfig:
+def _serving_config(directory: Path, device: torch.device) -> DictConfig:
     """Return NeMo's configuration with absolute tokenizer paths, no data sets, and decoding as the worker needs it."""
     config = OmegaConf.load(directory / CONFIG)
     with open_dict(config):
@@ -41,6 +41,8 @@ def _serving_config(directory: Path) -> DictConfig:
         config.decoding.tdt_include_token_duration = True
         # Words and times are assembled from the tokens; NeMo's own way there is for debugging, and slow.
         config.decoding.compute_timestamps = False
-        # Without graphs there is nothing to capture and nothing that can fail on a driver that lacks them.
-        config.decoding.greedy.use_cuda_graph_decoder = False
+        # On a CPU there are no graphs to capture, and NeMo would warn of that.
+        config.decoding.greedy.use_cuda_graph_decoder = device.type == "cuda"
+        # Exact attention with less memory, and faster in batches.
+        config.encoder.use_pytorch_sdpa = True
     return config

@@ -1,0 +1,90 @@
+"""How a model runs on the device that is there: precision, threads, and how much audio goes into a batch."""
+
+from dataclasses import dataclass
+
+import torch
+
+from parakeet_worker.settings import Settings
+
+# On a CPU, a batch whose activations fall out of the caches is slower than two smaller ones: measured with both the
+# small and the large model, throughput peaks between 60 and 130 padded seconds.
+_CPU_BATCH_SECONDS = 120.0
+
+# A GPU is full long before this, and a longer batch only makes its jobs wait.
+_GPU_BATCH_SECONDS = 2_400.0
+
+# Encoder activations of one padded second in 16-bit precision, in bytes. The subsampling's first output is the largest
+# part: 50 frames x 64 bins x 256 channels x 2 bytes, in and out and once more for the convolution's workspace.
+_BYTES_PER_SECOND = 8_000_000
+
+# The rest of the memory is for the decoder, the attention of long windows, and the allocator's fragments.
+_MEMORY_SHARE = 0.5
+
+# Below this many parameters a matrix product is too small for 16-bit arithmetic to gain anything on a CPU (measured).
+_LARGE_MODEL = 100_000_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to run a model.
+
+    Attributes:
+        device: Where.
+        precision: The arithmetic of matrix products. On a GPU the weights have it too; on a CPU they stay float32, and
+            so does everything else.
+        batch_seconds: Longest batch, in padded seconds.
+    """
+
+    device: torch.device
+    precision: torch.dtype
+    batch_seconds: float
+
+
+def make_plan(settings: Settings, parameters: int) -> Plan:
+    """Decide how to run a model on this machine.
+
+    Args:
+        settings: What the operator has decided already.
+        parameters: How many parameters the model has.
+
+    Raises:
+        RuntimeError: CUDA is asked for, and not there.
+    """
+    name = settings.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("PARAKEET_DEVICE is cuda, and torch finds no GPU that it can use")
+    device = torch.device(name)
+    precision = _precision(settings.precision, device, parameters)
+    return Plan(device, precision, settings.batch_seconds or _batch_seconds(device, parameters, precision))
+
+
+def _precision(name: str, device: torch.device, parameters: int) -> torch.dtype:
+    if name != "auto":
+        dtype: torch.dtype = getattr(torch, name)
+        return dtype
+    if device.type == "cuda":
+        # Turing and older have no bfloat16 arithmetic.
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    return torch.bfloat16 if parameters >= _LARGE_MODEL else torch.float32
+
+
+def _batch_seconds(device: torch.device, parameters: int, precision: torch.dtype) -> float:
+    if device.type == "cpu":
+        return _CPU_BATCH_SECONDS
+    free, _ = torch.cuda.mem_get_info(device)
+    left = free - parameters * precision.itemsize
+    return float(
+        min(_GPU_BATCH_SECONDS, max(60.0, left * _MEMORY_SHARE / (_BYTES_PER_SECOND * precision.itemsize / 2)))
+    )
+
+
+def use_plan(plan: Plan, cpu_threads: int) -> None:
+    """Set up torch for a plan, for the whole process."""
+    torch.set_num_threads(cpu_threads)
+    if plan.device.type == "cpu" and plan.precision == torch.bfloat16:
+        # oneDNN then rounds the factors of a float32 product to bfloat16, where the processor has instructions for it,
+        # and adds in float32. Weights, activations and results stay float32.
+        torch.set_float32_matmul_precision("medium")
+        torch.backends.mkldnn.conv.fp32_precision = "bf16"  # type: ignore[attr-defined]

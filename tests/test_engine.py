@@ -1,0 +1,254 @@
+"""The engine: batches, fairness, cancellation, and every fault ending in an answer."""
+
+import asyncio
+import threading
+import time
+
+import numpy as np
+import pytest
+import soundfile
+
+from audio_files import tone
+from parakeet_worker.errors import Code, JobError
+from parakeet_worker.model.engine import Engine
+from parakeet_worker.model.hypothesis import DeviceFailure, Hypothesis
+
+
+class Script:
+    """A recognizer that says how many samples each window has, keeps the batches, and fails as a test tells it to."""
+
+    batch_seconds = 100.0
+
+    def __init__(self, fail=lambda batch: None) -> None:
+        self.fail = fail
+        self.batches: list[list[float]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.began = threading.Event()
+
+    def stage(self, samples):
+        return samples
+
+    def transcribe(self, batch):
+        self.began.set()
+        self.gate.wait(10)
+        self.batches.append([len(signal) / 16_000 for signal in batch])
+        self.fail(batch)
+        return [Hypothesis(str(len(signal)), ()) for signal in batch]
+
+
+def seconds(length: float) -> np.ndarray:
+    return np.zeros(int(length * 16_000), np.float32)
+
+
+async def busy(engine: Engine, recognizer: Script) -> asyncio.Task:
+    """Start a job that holds the model until `recognizer.gate` is set."""
+    recognizer.gate.clear()
+    recognizer.began.clear()
+    task = asyncio.create_task(engine.transcribe([seconds(0.5)]))
+    await asyncio.to_thread(recognizer.began.wait, 10)
+    return task
+
+
+def test_a_job_alone_starts_at_once():
+    recognizer = Script()
+    engine = Engine(lambda: recognizer)
+
+    async def one() -> float:
+        await engine.transcribe([seconds(1)])
+        started = time.perf_counter()
+        await engine.transcribe([seconds(1)])
+        return time.perf_counter() - started
+
+    assert min(asyncio.run(one()) for _ in range(5)) < 0.01
+
+
+def test_jobs_that_wait_share_batches_of_like_length():
+    recognizer = Script()
+    engine = Engine(lambda: recognizer)
+
+    async def many():
+        first = await busy(engine, recognizer)
+        jobs = [asyncio.create_task(engine.transcribe([seconds(length)])) for length in [3, 20, 3.1, 20.5, 2.9, 19.8]]
+        await asyncio.sleep(0.05)
+        recognizer.gate.set()
+        return [(await job)[0].text for job in [first, *jobs]]
+
+    assert asyncio.run(many()) == [str(int(n * 16_000)) for n in [0.5, 3, 20, 3.1, 20.5, 2.9, 19.8]]
+    assert recognizer.batches == [[0.5], [2.9, 3, 3.1], [19.8, 20, 20.5]]
+    assert engine.stats.windows == 7
+    assert engine.stats.padded_s / engine.stats.audio_s < 1.1
+
+
+def test_a_short_clip_is_not_stuck_behind_an_hour_of_audio():
+    recognizer = Script()
+    engine = Engine(lambda: recognizer)
+
+    async def race() -> int:
+        first = await busy(engine, recognizer)
+        hour = asyncio.create_task(engine.transcribe([seconds(30)] * 120))
+        await asyncio.sleep(0.05)
+        clip = asyncio.create_task(engine.transcribe([seconds(1)]))
+        await asyncio.sleep(0.05)
+        recognizer.gate.set()
+        await clip
+        passed = len(recognizer.batches)
+        assert len(await hour) == 120
+        await first
+        return passed
+
+    assert asyncio.run(race()) <= 4
+
+
+def test_an_hour_of_audio_is_not_stuck_behind_clips():
+    recognizer = Script()
+    engine = Engine(lambda: recognizer)
+
+    async def flood():
+        stop = False
+
+        async def clips():
+            while not stop:
+                await engine.transcribe([seconds(1)])
+
+        flooding = [asyncio.create_task(clips()) for _ in range(8)]
+        await asyncio.wait_for(engine.transcribe([seconds(30)] * 12), 10)
+        stop = True
+        await asyncio.gather(*flooding)
+
+    asyncio.run(flood())
+
+
+def test_a_cancelled_job_leaves_the_queue_at_once():
+    recognizer = Script()
+    engine = Engine(lambda: recognizer)
+
+    async def cancel():
+        first = await busy(engine, recognizer)
+        gone = asyncio.create_task(engine.transcribe([seconds(2)] * 3))
+        stays = asyncio.create_task(engine.transcribe([seconds(3)]))
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert [window.seconds for window in engine._waiting] == [3]
+        recognizer.gate.set()
+        await asyncio.gather(first, stays)
+
+    asyncio.run(cancel())
+    assert recognizer.batches == [[0.5], [3]]
+
+
+def test_a_job_cancelled_on_the_model_harms_no_other():
+    recognizer = Script()
+    engine = Engine(lambda: recognizer)
+
+    async def cancel():
+        first = await busy(engine, recognizer)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        recognizer.gate.set()
+        return await engine.transcribe([seconds(1)])
+
+    assert asyncio.run(cancel())[0].text == "16000"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: not enough memory")],
+)
+def test_out_of_memory_halves_the_batch_and_loses_no_job(error):
+    def too_much(batch):
+        if sum(len(signal) for signal in batch) > 40 * 16_000:
+            raise error
+
+    recognizer = Script(too_much)
+    engine = Engine(lambda: recognizer)
+
+    async def many():
+        first = await busy(engine, recognizer)
+        jobs = [asyncio.create_task(engine.transcribe([seconds(10)])) for _ in range(9)]
+        jobs.append(asyncio.create_task(engine.transcribe([seconds(50)])))
+        await asyncio.sleep(0.05)
+        recognizer.gate.set()
+        return await asyncio.gather(first, *jobs, return_exceptions=True)
+
+    *results, too_long = asyncio.run(many())
+    assert [result[0].text for result in results] == ["8000"] + ["160000"] * 9
+    assert isinstance(too_long, JobError)
+    assert too_long.code is Code.OUT_OF_MEMORY
+    # The next batches are as large as what fitted.
+    recognizer.batches.clear()
+    asyncio.run(engine.transcribe([seconds(10)] * 9))
+    assert max(map(len, recognizer.batches)) <= 4
+
+
+def test_a_window_that_cannot_be_decoded_fails_alone():
+    def poisoned(batch):
+        if any(len(signal) == 3 * 16_000 for signal in batch):
+            raise ValueError("poison")
+
+    recognizer = Script(poisoned)
+    engine = Engine(lambda: recognizer)
+
+    async def many():
+        first = await busy(engine, recognizer)
+        jobs = [asyncio.create_task(engine.transcribe([seconds(n)])) for n in [2.9, 3, 3.1, 2.95]]
+        await asyncio.sleep(0.05)
+        recognizer.gate.set()
+        return await asyncio.gather(first, *jobs, return_exceptions=True)
+
+    results = asyncio.run(many())
+    assert [type(result) for result in results] == [list, list, ValueError, list, list]
+
+
+@pytest.mark.parametrize("error", [DeviceFailure("illegal memory access"), SystemExit(3), KeyboardInterrupt()])
+def test_a_failed_device_answers_every_job(error):
+    def fail(batch):
+        raise error
+
+    recognizer = Script(fail)
+    engine = Engine(lambda: recognizer)
+
+    async def many():
+        first = await busy(engine, recognizer)
+        jobs = [asyncio.create_task(engine.transcribe([seconds(n)])) for n in (1, 5, 9)]
+        await asyncio.sleep(0.05)
+        recognizer.gate.set()
+        now = await asyncio.gather(first, *jobs, return_exceptions=True)
+        later = await asyncio.gather(engine.transcribe([seconds(1)]), return_exceptions=True)
+        return now + later
+
+    results = asyncio.run(many())
+    assert [result.code for result in results] == [Code.DEVICE_FAILED] * 5
+    assert len(recognizer.batches) == 1
+
+
+def test_a_model_that_fails_to_load_is_tried_again():
+    attempts = []
+
+    def load():
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise OSError("no such file")
+        return Script()
+
+    engine = Engine(load)
+    with pytest.raises(JobError) as raised:
+        asyncio.run(engine.transcribe([seconds(1)]))
+    assert raised.value.code is Code.MODEL_UNAVAILABLE
+    assert asyncio.run(engine.transcribe([seconds(1)]))[0].text == "16000"
+
+
+def test_batches_of_real_speech_give_what_each_clip_gives_alone(recognizer, clips):
+    engine = Engine(lambda: recognizer)
+    signals = [soundfile.read(clip.path, dtype="float32")[0] for clip in clips]
+
+    async def together():
+        return await asyncio.gather(*[engine.transcribe([engine.stage(signal)]) for signal in signals])
+
+    together_ = [hypotheses[0].text for hypotheses in asyncio.run(together())]
+    assert together_ == [recognizer.transcribe([signal])[0].text for signal in signals]
+    assert engine.stats.batches < len(clips) / 3
+    assert asyncio.run(engine.transcribe([tone(1.0)])) == recognizer.transcribe([tone(1.0)])
