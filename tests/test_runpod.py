@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from runpod.serverless.modules.rp_job import run_job
 from audio_files import data_url, encode, tone
 from conftest import check_schema
 from parakeet_worker.errors import Code, JobError
-from parakeet_worker.serving import Worker
+from parakeet_worker.serving import Worker, start
 
 ROOT = Path(__file__).parents[1]
 TEXT = "The children must learn to reason."
@@ -180,3 +181,54 @@ def test_no_exception_escapes_and_none_is_shown(error, code, capsys):
 def test_cancellation_goes_through():
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(Worker(Fault(asyncio.CancelledError())).answer({"input": {"action": "model_info"}}))
+
+
+@pytest.mark.usefixtures("private_addresses")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are listed under /proc")
+def test_a_job_cancelled_while_downloading_is_gone_at_once(worker, server, scratch):
+    asked, released = threading.Event(), threading.Event()
+
+    def stall(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "100000")
+        handler.end_headers()
+        handler.wfile.write(b"x" * 50_000)
+        handler.wfile.flush()
+        asked.set()
+        released.wait(20)
+
+    def downloads() -> list[str]:
+        links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        return [target for link in links if str(scratch) in (target := str(link.readlink()))]
+
+    async def cancel() -> None:
+        job = asyncio.create_task(worker.answer({"id": "1", "input": {"audio_url": server.url + "/stall"}}))
+        await asyncio.to_thread(asked.wait, 10)
+        assert len(downloads()) == 1
+        job.cancel()
+        started = time.monotonic()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        assert time.monotonic() - started < 0.1
+
+    server.routes["/stall"] = stall
+    asyncio.run(cancel())
+    deadline = time.monotonic() + 5
+    while downloads() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert downloads() == []
+    assert not list(scratch.iterdir())
+    released.set()
+
+
+@pytest.mark.parametrize(("environ", "expected"), [({}, (8, 64)), ({"PARAKEET_CONCURRENCY": "3"}, (3,))])
+def test_the_number_of_jobs_is_constant(monkeypatch, environ, expected):
+    """The SDK's loop needs a platform to run; what it is given does not."""
+    given = {}
+    monkeypatch.setattr("runpod.serverless.start", given.update)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    start(None, lambda: None)
+    numbers = {given["concurrency_modifier"](current) for current in (1, 5, 64)}
+    assert len(numbers) == 1
+    assert numbers <= set(expected)

@@ -67,6 +67,10 @@ def build_worker(settings: Settings) -> Worker:
     """Assemble the worker. The model is loaded by the first job that needs it."""
 
     def load() -> Recognizer:
+        # OpenMP's threads wait for each other by spinning, for milliseconds unless told otherwise. Beside another busy
+        # process that made forward passes three times slower; so short a spin costs 7 percent on idle cores. It is
+        # read when torch is loaded.
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
         # torch and NeMo take seconds to import, and only a transcription needs them.
         from parakeet_worker.model.device import make_plan, use_plan
         from parakeet_worker.model.recognizer import NemoRecognizer

@@ -95,13 +95,11 @@ class Settings:
             "Longest batch, in seconds of audio with its padding.",
         )
     )
-    # Two intra-op threads that wait for each other on two busy cores are many times slower than one thread, so half
-    # of the cores are left to downloads and decoding.
     cpu_threads: int = field(
         metadata=_variable(
             "PARAKEET_CPU_THREADS",
             _positive_int,
-            str(max(1, (os.cpu_count() or 2) // 2)),
+            str(min(os.cpu_count() or 1, 16)),
             "Threads of one forward pass on a CPU.",
         )
     )

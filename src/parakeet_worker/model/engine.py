@@ -176,8 +176,6 @@ class Engine:
             self._is_broken = True
             _fail(batch, _device_failed(error))
             return
-        for window, hypothesis in zip(batch, hypotheses, strict=True):
-            window.answer.set_result(hypothesis)
         self.stats = replace(
             self.stats,
             batches=self.stats.batches + 1,
@@ -186,6 +184,8 @@ class Engine:
             padded_s=self.stats.padded_s + _padded(batch),
             busy_s=self.stats.busy_s + time.monotonic() - started,
         )
+        for window, hypothesis in zip(batch, hypotheses, strict=True):
+            window.answer.set_result(hypothesis)
 
 
 def _padded(batch: Sequence[_Window]) -> float:

@@ -19,13 +19,13 @@ def load_model(directory: Path, device: torch.device) -> EncDecRNNTBPEModel:
         OSError: A file of the directory cannot be read.
         RuntimeError: The weights do not fit the configuration.
     """
-    model = EncDecRNNTBPEModel(cfg=_serving_config(directory, device))
+    model = EncDecRNNTBPEModel(cfg=serving_config(directory, device))
     model.load_state_dict(load_file(directory / WEIGHTS), strict=True)
     model.eval()
     return model.to(device)
 
 
-def _serving_config(directory: Path, device: torch.device) -> DictConfig:
+def serving_config(directory: Path, device: torch.device) -> DictConfig:
     """Return NeMo's configuration with absolute tokenizer paths, no data sets, and decoding as the worker needs it."""
     config = OmegaConf.load(directory / CONFIG)
     with open_dict(config):

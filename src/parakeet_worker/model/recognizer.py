@@ -1,6 +1,7 @@
 """From samples to hypotheses: one batch through NeMo's preprocessor, encoder and TDT decoder."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -127,9 +128,10 @@ class NemoRecognizer:
     def _decode(self, encoded: torch.Tensor, lengths: torch.Tensor) -> Sequence[NemoHypothesis]:
         decoding = self.model.decoding
         try:
-            decoded: Sequence[NemoHypothesis] = decoding.rnnt_decoder_predictions_tensor(
-                encoded, lengths, return_hypotheses=True
-            )
+            with _without_onednn() if self._plan.device.type == "cpu" else nullcontext():
+                decoded: Sequence[NemoHypothesis] = decoding.rnnt_decoder_predictions_tensor(
+                    encoded, lengths, return_hypotheses=True
+                )
         except torch.OutOfMemoryError:
             raise
         except RuntimeError:
@@ -150,6 +152,20 @@ class NemoRecognizer:
             for piece, start, duration in zip(pieces, starts, durations, strict=True)
         )
         return Hypothesis(hypothesis.text, tokens)
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    """Use torch's own LSTM on a CPU.
+
+    oneDNN lays out the weights of an LSTM anew in every call, which takes several times as long as the one step of the
+    prediction network that the call is for.
+    """
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.enabled = True  # type: ignore[assignment]
 
 
 def _is_cuda_error(error: RuntimeError) -> bool:

@@ -1,0 +1,42 @@
+"""Audio to measure with: the bundled speech, joined to recordings of the lengths that people send."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+SPEECH = Path(__file__).parents[1] / "tests" / "speech"
+SAMPLE_RATE = 16_000
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A 16-bit WAV file and its length in seconds."""
+
+    path: Path
+    seconds: float
+
+
+def traffic_lengths(count: int, seed: int) -> list[float]:
+    """Lengths of real traffic, in seconds: log-normal about a median of 8, from 1 to 35."""
+    drawn = np.random.default_rng(seed).lognormal(np.log(8.0), 0.7, count)
+    return [round(float(length), 2) for length in np.clip(drawn, 1.0, 35.0)]
+
+
+def write_recordings(lengths: list[float], directory: Path, seed: int) -> list[Recording]:
+    """Join bundled clips, drawn by `seed`, to one WAV file of each length (seconds)."""
+    names = [json.loads(line)["file"] for line in (SPEECH / "clips.jsonl").read_text().splitlines()]
+    speech = [soundfile.read(SPEECH / name, dtype="int16")[0] for name in names]
+    draw = np.random.default_rng(seed)
+    recordings = []
+    for index, length in enumerate(lengths):
+        wanted = int(length * SAMPLE_RATE)
+        parts: list[np.ndarray] = []
+        while sum(map(len, parts)) < wanted:
+            parts.append(speech[draw.integers(len(speech))])
+        path = directory / f"{index:04d}.wav"
+        soundfile.write(path, np.concatenate(parts)[:wanted], SAMPLE_RATE)
+        recordings.append(Recording(path, length))
+    return recordings
