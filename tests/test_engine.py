@@ -12,6 +12,7 @@ from audio_files import tone
 from parakeet_worker.errors import Code, JobError
 from parakeet_worker.model.engine import Engine
 from parakeet_worker.model.hypothesis import DeviceFailure, Hypothesis
+from parakeet_worker.model.recognizer import _is_cuda_error
 
 
 class Script:
@@ -250,3 +251,31 @@ def test_batches_of_real_speech_give_what_each_clip_gives_alone(recognizer, clip
     assert together_ == [recognizer.transcribe([signal])[0].text for signal in signals]
     assert engine.stats.batches < len(clips) / 3
     assert asyncio.run(engine.transcribe([tone(1.0)])) == recognizer.transcribe([tone(1.0)])
+
+
+def test_decoding_goes_on_without_graphs_when_they_fail(recognizer, clips, monkeypatch):
+    """CUDA's faults cannot be had here: the first decoding fails as a captured graph would."""
+    signal = soundfile.read(clips[1].path, dtype="float32")[0]
+    expected = recognizer.transcribe([signal])
+    decoding = recognizer.model.decoding
+    decode = decoding.rnnt_decoder_predictions_tensor
+    calls = []
+
+    def fail_once(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("CUDA graph replay failed")
+        return decode(*args, **kwargs)
+
+    monkeypatch.setattr(decoding, "rnnt_decoder_predictions_tensor", fail_once)
+    monkeypatch.setattr(decoding.decoding, "disable_cuda_graphs", lambda: True)
+    assert recognizer.transcribe([signal]) == expected
+    calls.clear()
+    monkeypatch.setattr(decoding.decoding, "disable_cuda_graphs", lambda: False)
+    with pytest.raises(RuntimeError, match="graph"):
+        recognizer.transcribe([signal])
+
+
+def test_cuda_errors_are_told_from_others():
+    assert _is_cuda_error(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert not _is_cuda_error(RuntimeError("The size of tensor a must match the size of tensor b"))

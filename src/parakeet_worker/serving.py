@@ -17,6 +17,7 @@ from parakeet_worker.errors import Code, JobError
 from parakeet_worker.model.card import Card
 from parakeet_worker.model.engine import Engine
 from parakeet_worker.model.hypothesis import Recognizer
+from parakeet_worker.model.memory import keep_large_blocks
 from parakeet_worker.settings import Settings, SettingsError
 
 Handler = Callable[[Any], Awaitable[Envelope]]
@@ -79,6 +80,8 @@ def build_worker(settings: Settings) -> Worker:
         use_plan(plan, settings.cpu_threads)
         return NemoRecognizer(settings.model_dir, plan)
 
+    if not settings.is_gpu_expected:
+        keep_large_blocks()
     card = Card.read(settings.model_dir)
     limits = DownloadLimits(settings.max_download_mb * 1_000_000, settings.download_timeout_s)
     return Worker(Dispatcher(Engine(load), card, limits, settings.concurrency_on_device))

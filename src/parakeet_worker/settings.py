@@ -117,11 +117,12 @@ class Settings:
     @property
     def concurrency_on_device(self) -> int:
         """Jobs that one worker takes at a time: what was set, or what suits the device."""
-        if self.concurrency:
-            return self.concurrency
-        # The device's file tells of a GPU without seconds of loading CUDA.
-        has_gpu = self.device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*"))
-        return 64 if has_gpu else 8
+        return self.concurrency or (64 if self.is_gpu_expected else 8)
+
+    @property
+    def is_gpu_expected(self) -> bool:
+        """Whether the model will run on a GPU: its device file tells without seconds of loading CUDA."""
+        return self.device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*"))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":

@@ -1,6 +1,5 @@
 """How a model runs on the device that is there: precision, threads, and how much audio goes into a batch."""
 
-import ctypes
 from dataclasses import dataclass
 
 import torch
@@ -20,9 +19,6 @@ _BYTES_PER_SECOND = 8_000_000
 # The rest of the memory is for the decoder, the attention of long windows, and the allocator's fragments.
 _MEMORY_SHARE = 0.5
 
-# Parameters of mallopt(3).
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-
 # Below this many parameters a matrix product is too small for 16-bit arithmetic to gain anything on a CPU (measured).
 _LARGE_MODEL = 100_000_000
 
@@ -41,19 +37,6 @@ class Plan:
     device: torch.device
     precision: torch.dtype
     batch_seconds: float
-
-
-def _keep_memory() -> None:
-    """Have glibc keep large blocks that are freed, where it is the C library.
-
-    It would give each tensor of a batch back to the kernel, which zeroes the next one page by page: a third of the time
-    of a large batch. Blocks of any size can only be kept in the main arena, so that one serves all threads.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return
-    for option, value in ((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, 1 << 30), (_M_TRIM_THRESHOLD, (1 << 31) - 1)):
-        mallopt(option, value)
 
 
 def make_plan(settings: Settings, parameters: int) -> Plan:
@@ -99,8 +82,6 @@ def _batch_seconds(device: torch.device, parameters: int, precision: torch.dtype
 def use_plan(plan: Plan, cpu_threads: int) -> None:
     """Set up torch for a plan, for the whole process."""
     torch.set_num_threads(cpu_threads)
-    if plan.device.type == "cpu":
-        _keep_memory()
     if plan.device.type == "cpu" and plan.precision == torch.bfloat16:
         # oneDNN then rounds the factors of a float32 product to bfloat16, where the processor has instructions for it,
         # and adds in float32. Weights, activations and results stay float32.
