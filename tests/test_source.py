@@ -26,6 +26,21 @@ def refusal(url: str, limits: DownloadLimits = LIMITS) -> JobError:
     return raised.value
 
 
+def stalls(server) -> threading.Event:
+    """Have the server stop after the headers of `/stall`, until the event is set."""
+    released = threading.Event()
+
+    def stall(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "100")
+        handler.end_headers()
+        handler.wfile.flush()
+        released.wait(20)
+
+    server.routes["/stall"] = stall
+    return released
+
+
 @pytest.mark.usefixtures("private_addresses")
 class TestDownload:
     def test_the_body_arrives_and_nothing_is_left(self, server, scratch):
@@ -80,16 +95,7 @@ class TestDownload:
         assert "before the end" in error.message
 
     def test_a_server_that_stalls(self, server):
-        released = threading.Event()
-
-        def stall(handler):
-            handler.send_response(200)
-            handler.send_header("Content-Length", "100")
-            handler.end_headers()
-            handler.wfile.flush()
-            released.wait(20)
-
-        server.routes["/stall"] = stall
+        released = stalls(server)
         started = time.monotonic()
         assert refusal(server.url + "/stall", DownloadLimits(1000, 1)).code is Code.DOWNLOAD_TIMEOUT
         assert time.monotonic() - started < 5
@@ -111,16 +117,7 @@ class TestDownload:
         assert time.monotonic() - started < 3
 
     def test_a_cancelled_job_stops_waiting_for_its_server(self, server):
-        released = threading.Event()
-
-        def stall(handler):
-            handler.send_response(200)
-            handler.send_header("Content-Length", "100")
-            handler.end_headers()
-            handler.wfile.flush()
-            released.wait(20)
-
-        server.routes["/stall"] = stall
+        released = stalls(server)
         abort = Abort()
         threading.Timer(0.3, abort.set).start()
         started = time.monotonic()
