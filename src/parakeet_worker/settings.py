@@ -24,10 +24,13 @@ def _model_dir(text: str) -> Path:
     return path
 
 
-def _device(text: str) -> str:
-    if text not in ("auto", "cpu", "cuda"):
-        raise ValueError("must be auto, cpu or cuda")
-    return text
+def _choice(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"must be {', '.join(choices[:-1])} or {choices[-1]}")
+        return text
+
+    return parse
 
 
 def _positive_int(text: str) -> int:
@@ -38,12 +41,6 @@ def _positive_int(text: str) -> int:
 
 def _variable(name: str, parse: Callable[[str], object], default: str, meaning: str) -> dict[str, Any]:
     return {"variable": name, "parse": parse, "default": default, "meaning": meaning}
-
-
-def _precision(text: str) -> str:
-    if text not in ("auto", "float32", "bfloat16", "float16"):
-        raise ValueError("must be auto, float32, bfloat16 or float16")
-    return text
 
 
 def _optional_int(text: str) -> int | None:
@@ -74,12 +71,17 @@ class Settings:
         )
     )
     device: str = field(
-        metadata=_variable("PARAKEET_DEVICE", _device, "auto", "`auto` (CUDA where there is a GPU), `cpu` or `cuda`.")
+        metadata=_variable(
+            "PARAKEET_DEVICE",
+            _choice("auto", "cpu", "cuda"),
+            "auto",
+            "`auto` (CUDA where there is a GPU), `cpu` or `cuda`.",
+        )
     )
     precision: str = field(
         metadata=_variable(
             "PARAKEET_PRECISION",
-            _precision,
+            _choice("auto", "float32", "bfloat16", "float16"),
             "auto",
             "Arithmetic of matrix products: `auto`, `float32`, `bfloat16` or `float16`.",
         )
