@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # --prefer-binary: a release that has a wheel beats a newer one that must be compiled.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary
 
-.PHONY: run serve test bench lint format lock clean
+.PHONY: run serve test bench bench-start lint format lock clean
 
 run: $(VENV)/.run ## Transcribe the bundled clip.
 	$(BIN)/python handler.py
@@ -19,6 +19,12 @@ bench: $(VENV)/.dev ## Measure the worker beside NeMo's own transcribe(): about 
 	$(BIN)/python benchmarks/bench.py --model embedded
 	$(BIN)/python benchmarks/bench.py --model embedded --long --count 16
 	$(BIN)/python benchmarks/bench.py --model twin --count 64 --rounds 1
+
+bench-start: $(VENV)/.dev ## Measure the worker's start beside the reference flow's: about ten minutes on two cores.
+	$(BIN)/python benchmarks/start.py --model embedded --rounds 5
+	$(BIN)/python benchmarks/start.py --model embedded --rounds 3 --cold
+	$(BIN)/python benchmarks/start.py --model twin --rounds 3
+	$(BIN)/python benchmarks/start.py --model twin --rounds 2 --cold
 
 lint: $(VENV)/.dev ## Check style, formatting and types.
 	$(BIN)/ruff check .

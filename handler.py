@@ -1,14 +1,17 @@
 """RunPod's entry point: `python handler.py` serves jobs, or runs test_input.json where there is no platform."""
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from parakeet_worker.serving import Worker, build_worker, start
 from parakeet_worker.settings import Settings
+from parakeet_worker.start import build_worker, start
+
+if TYPE_CHECKING:
+    from parakeet_worker.serving import Worker
 
 
 @cache
-def worker() -> Worker:
+def worker() -> "Worker":
     """Build the worker on the first job, so that importing this module costs nothing."""
     return build_worker(Settings.from_env())
 

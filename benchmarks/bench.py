@@ -187,7 +187,6 @@ def main() -> None:
     parser.add_argument("--long", action="store_true", help="recordings of four minutes instead of real traffic")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     options = parser.parse_args()
-    CACHE.mkdir(exist_ok=True)
     model = prepare(options.model, options.device)
     lengths = [240.0] * options.count if options.long else traffic_lengths(options.count, seed=0)
     with tempfile.TemporaryDirectory() as scratch:
@@ -198,6 +197,7 @@ def main() -> None:
 
 def prepare(name: str, device: str) -> Model:
     """Return a model in the forms that the subjects load, made where that has not been done."""
+    CACHE.mkdir(exist_ok=True)
     if name == "twin":
         from twin import make_twin
 
@@ -207,11 +207,9 @@ def prepare(name: str, device: str) -> Model:
 
     directory, archive = Settings.from_env({}).model_dir, CACHE / "embedded.nemo"
     if not archive.exists():
-        import torch
+        from archives import write_archive
 
-        from parakeet_worker.model.loading import load_model
-
-        load_model(directory, torch.device("cpu")).save_to(str(archive))
+        write_archive(directory, archive)
     return Model(archive, directory, device)
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import soundfile
 import torch
+from nemo.collections.asr.models import EncDecRNNTBPEModel
 from omegaconf import open_dict
 from sentencepiece import sentencepiece_model_pb2
 
 from clips import traffic_lengths, write_recordings
 from parakeet_worker.model.bake import About, bake
 from parakeet_worker.model.loading import serving_config
-from parakeet_worker.model.nemo import EncDecRNNTBPEModel
 from parakeet_worker.settings import Settings
 
 _VOCABULARY = 1024
@@ -40,7 +40,14 @@ def make_twin(directory: Path) -> tuple[Path, Path]:
         model = _build(directory / "tokenizer")
         _calibrate(model, directory)
         model.save_to(str(archive))
-        about = About("parakeet-tdt-0.6b-v2-twin", "Random weights, to measure speed with.", "MIT", 1440.0, {})
+        about = About(
+            "parakeet-tdt-0.6b-v2-twin",
+            "Random weights, to measure speed with.",
+            "MIT",
+            1440.0,
+            {},
+            can_transcribe=False,
+        )
         bake(archive, baked, about)
     return archive, baked
 

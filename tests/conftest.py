@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,10 +14,11 @@ from jsonschema import Draft202012Validator
 
 from parakeet_worker import contract
 from parakeet_worker.model.device import Plan
-from parakeet_worker.serving import build_worker
 from parakeet_worker.settings import Settings
+from parakeet_worker.start import build_worker
 
-SPEECH = Path(__file__).parent / "speech"
+ROOT = Path(__file__).parents[1]
+SPEECH = ROOT / "tests" / "speech"
 MODEL_DIR = Settings.from_env({}).model_dir
 CPU = Plan(torch.device("cpu"), torch.float32, batch_seconds=120.0)
 
@@ -42,14 +43,17 @@ def clips():
 
 @pytest.fixture(scope="session")
 def recognizer():
+    from parakeet_worker.model.loading import load_model
     from parakeet_worker.model.recognizer import NemoRecognizer
 
-    return NemoRecognizer(MODEL_DIR, CPU)
+    return NemoRecognizer(load_model(MODEL_DIR, CPU.device, is_lean=Settings.from_env().lean_imports), CPU)
 
 
 @pytest.fixture(scope="session")
 def worker():
-    return build_worker(Settings.from_env({"PARAKEET_CPU_THREADS": "1"}))
+    return build_worker(
+        replace(Settings.from_env({"PARAKEET_CPU_THREADS": "1"}), lean_imports=Settings.from_env().lean_imports)
+    )
 
 
 def check_schema(envelope: dict, action: str) -> None:

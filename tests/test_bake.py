@@ -3,25 +3,33 @@
 import hashlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
 
 import pytest
+import soundfile
 import torch
+from safetensors.torch import load_file, save_file
 
+from archives import write_archive
 from conftest import CPU, MODEL_DIR
 from parakeet_worker.model import bake
 from parakeet_worker.model.card import CARD, Card, parameter_count, sha256
+from parakeet_worker.model.comparison import DifferentModel, compare
+from parakeet_worker.model.fitness import agreement
 from parakeet_worker.model.hub import PARAKEET_TDT_0_6B_V2, Pin
+from parakeet_worker.model.loading import load_model
+from parakeet_worker.model.recognizer import NemoRecognizer
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(scope="session")
-def nemo_file(recognizer, tmp_path_factory):
+def nemo_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("archive") / "small.nemo"
-    recognizer.model.save_to(str(path))
+    write_archive(MODEL_DIR, path)
     return path
 
 
@@ -33,14 +41,22 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
 def test_a_baked_archive_is_nemos_model(nemo_file, tmp_path, clips):
     from nemo.collections.asr.models import ASRModel
 
-    from parakeet_worker.model.recognizer import NemoRecognizer
-
-    done = run(str(nemo_file), "--out", str(tmp_path / "out"), "--license", "MIT", "--max-minutes", "3")
+    done = run(
+        str(nemo_file),
+        "--out",
+        str(tmp_path / "out"),
+        "--license",
+        "MIT",
+        "--max-minutes",
+        "3",
+        "--precision",
+        "float32",
+    )
     assert done.returncode == 0, done.stderr
     assert "bake small" in done.stderr  # the progress bar
-    baked = NemoRecognizer(tmp_path / "out", CPU)
+    baked = load_model(tmp_path / "out", torch.device("cpu"))
     restored = ASRModel.restore_from(str(nemo_file), map_location="cpu")
-    theirs, ours = restored.state_dict(), baked.model.state_dict()
+    theirs, ours = restored.state_dict(), baked.state_dict()
     assert theirs.keys() == ours.keys()
     assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
 
@@ -51,6 +67,32 @@ def test_a_baked_archive_is_nemos_model(nemo_file, tmp_path, clips):
     files = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
     assert files == {*card.files, CARD}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_weights_are_baked_in_16_bits_for_a_gpu(nemo_file, tmp_path, clips):
+    bake.main([str(nemo_file), "--out", str(tmp_path / "out")])
+    baked = load_file(tmp_path / "out" / "model.safetensors")
+    assert {tensor.dtype for name, tensor in baked.items() if name.startswith("preprocessor.")} == {torch.float32}
+    assert {tensor.dtype for name, tensor in baked.items() if name.startswith("encoder.")} == {
+        torch.bfloat16,
+        torch.int64,
+    }
+    assert Card.read(tmp_path / "out").check == "The children must learn to reason."
+    recognizer = NemoRecognizer(load_model(tmp_path / "out", CPU.device), CPU)
+    heard = [hypothesis.text for hypothesis in recognizer.transcribe([soundfile.read(c.path)[0] for c in clips[:8]])]
+    assert (
+        agreement(" ".join(heard), " ".join(clip.text for clip in clips[:8])) > 0.8
+    )  # a model this small minds the rounding
+
+
+def test_another_model_is_noticed(nemo_file, tmp_path):
+    directory = shutil.copytree(MODEL_DIR, tmp_path / "model")
+    weights = load_file(directory / "model.safetensors")
+    weights["encoder.layers.1.norm_out.bias"][3] += 1e-6
+    save_file(weights, directory / "model.safetensors")
+    files = {name: sha256(directory / name) for name in Card.read(directory).files}
+    with pytest.raises(DifferentModel, match=r"encoder\.layers\.1\.norm_out\.bias is not as NeMo restores it"):
+        compare(nemo_file, directory, files, torch.float32)
 
 
 def test_the_embedded_model_is_as_baked():

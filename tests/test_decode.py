@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio_files import encode, tone
+from parakeet_worker.audio import SAMPLE_RATE
 from parakeet_worker.audio.abort import Abort, Aborted
-from parakeet_worker.audio.decode import SAMPLE_RATE
 from parakeet_worker.audio.decode import decode as decode_unless_aborted
 from parakeet_worker.errors import Code, JobError
 

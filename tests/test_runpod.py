@@ -16,18 +16,19 @@ import requests
 from runpod.serverless.modules.rp_job import run_job
 
 from audio_files import data_url, encode, tone
-from conftest import check_schema
+from conftest import ROOT, check_schema
 from parakeet_worker.errors import Code, JobError
-from parakeet_worker.serving import Worker, start
+from parakeet_worker.serving import Worker, serve
+from parakeet_worker.settings import Settings
 
-ROOT = Path(__file__).parents[1]
 TEXT = "The children must learn to reason."
 SDK_LINE = re.compile(r"(DEBUG|INFO|WARN|ERROR) *\| |--- Starting Serverless Worker")
 
 
 def run_handler(*arguments: str, cwd: Path = ROOT, **environ: str) -> subprocess.CompletedProcess:
     command = [sys.executable, str(ROOT / "handler.py"), *arguments]
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("RUNPOD_", "PARAKEET_"))} | environ
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RUNPOD_", "PARAKEET_"))}
+    env = kept | {"PARAKEET_LEAN_IMPORTS": os.environ.get("PARAKEET_LEAN_IMPORTS", "true")} | environ
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -45,6 +46,14 @@ def test_the_bundled_input_is_transcribed_in_peace():
     check_schema(answer, "transcribe")
     assert answer["text"] == TEXT
     assert answer["timestamps"]["segment"][0]["segment"] == TEXT
+
+
+def test_lean_imports_change_nothing_but_the_time():
+    lean, whole = (result_of(run_handler(PARAKEET_LEAN_IMPORTS=switch)) for switch in ("true", "false"))
+    for answer in (lean, whole):
+        del answer["processing_time"], answer["timestamp"]
+    assert lean == whole
+    assert lean["timestamps"]["char"]
 
 
 def test_input_from_the_command_line():
@@ -158,6 +167,9 @@ class Fault:
     async def __call__(self, _):
         raise self.error
 
+    def close(self):
+        pass
+
 
 @pytest.mark.parametrize(
     ("error", "code"),
@@ -228,7 +240,7 @@ def test_the_number_of_jobs_is_constant(monkeypatch, environ, expected):
     monkeypatch.setattr("runpod.serverless.start", given.update)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    start(None, lambda: None)
+    serve(None, Worker(Fault(ValueError())), Settings.from_env().concurrency_on_device)
     numbers = {given["concurrency_modifier"](current) for current in (1, 5, 64)}
     assert len(numbers) == 1
     assert numbers <= set(expected)

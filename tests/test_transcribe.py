@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from archives import write_archive
 from audio_files import data_url, encode, reencode, tone
+from conftest import MODEL_DIR
 from parakeet_worker.model.timestamps import align
 
 
@@ -16,13 +18,13 @@ def samples_of(clip) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def nemo(recognizer, tmp_path_factory):
+def nemo(tmp_path_factory):
     """NeMo's own model: the same weights, saved and restored by NeMo, and nothing of the worker's set-up."""
     from nemo.collections.asr.models import ASRModel
     from omegaconf import open_dict
 
     path = tmp_path_factory.mktemp("nemo") / "mini.nemo"
-    recognizer.model.save_to(str(path))
+    write_archive(MODEL_DIR, path)
     model = ASRModel.restore_from(str(path), map_location="cpu").eval()
     with open_dict(model.cfg):
         model.cfg.validation_ds = {"use_start_end_token": False}  # transcribe() reads it

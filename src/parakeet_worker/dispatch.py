@@ -28,6 +28,14 @@ class Transcriber(Protocol):
         """Start to bring 16 kHz mono float32 samples, shape (samples,), to the device. Safe on any thread."""
         ...
 
+    async def ready(self) -> None:
+        """Wait until the model is loaded; raise what keeps it from that."""
+        ...
+
+    def close(self) -> None:
+        """End, once what waits is answered."""
+        ...
+
     async def transcribe(self, windows: Sequence[Signal]) -> list[Hypothesis]:
         """Transcribe windows of one recording, staged or not."""
         ...
@@ -61,6 +69,18 @@ class Dispatcher:
             JobError: It cannot be done, for a reason that the caller is told.
         """
         return await self._actions[request.action](request)
+
+    async def ready(self) -> None:
+        """Wait until requests can be carried out at once.
+
+        Raises:
+            Exception: What kept the model from being loaded.
+        """
+        await self._transcriber.ready()
+
+    def close(self) -> None:
+        """Let the model go, once what waits for it is answered."""
+        self._transcriber.close()
 
     async def _transcribe(self, request: Request) -> Fields:
         started = time.monotonic()

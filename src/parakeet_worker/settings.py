@@ -33,6 +33,12 @@ def _choice(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text == "true"
+
+
 def _positive_int(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise ValueError("must be a whole number above zero")
@@ -60,6 +66,7 @@ class Settings:
         cpu_threads: Threads that one forward pass uses on a CPU.
         max_download_mb: Largest download, in megabytes of 1,000,000 bytes.
         download_timeout_s: Longest download, in seconds.
+        lean_imports: Whether to import of NeMo only what serving needs.
     """
 
     model_dir: Path = field(
@@ -113,6 +120,14 @@ class Settings:
     download_timeout_s: int = field(
         metadata=_variable(
             "PARAKEET_DOWNLOAD_TIMEOUT_S", _positive_int, "300", "Longest time that a download may take, in seconds."
+        )
+    )
+    lean_imports: bool = field(
+        metadata=_variable(
+            "PARAKEET_LEAN_IMPORTS",
+            _boolean,
+            "true",
+            "`false` imports NeMo whole: the start takes seconds more, the answers are the same.",
         )
     )
 

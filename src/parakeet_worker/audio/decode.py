@@ -9,11 +9,10 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from parakeet_worker.audio import SAMPLE_RATE
 from parakeet_worker.audio.abort import Abort
 from parakeet_worker.audio.wav import mend_size, read_header
 from parakeet_worker.errors import Code, JobError
-
-SAMPLE_RATE = 16_000
 
 # libsndfile's names of the containers that are taken, and the names under which callers know them.
 _CONTAINERS = {"WAV": "WAV", "WAVEX": "WAV", "RF64": "WAV", "FLAC": "FLAC"}

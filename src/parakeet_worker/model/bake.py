@@ -21,12 +21,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from parakeet_worker.audio.decode import SAMPLE_RATE
+from parakeet_worker.audio import SAMPLE_RATE
 from parakeet_worker.model.card import CARD, CONFIG, TOKENIZER_FILES, WEIGHTS, Card, sha256
 from parakeet_worker.model.hub import PARAKEET_TDT_0_6B_V2, HubError, Pin, download
 
 _CLASS = "nemo.collections.asr.models.rnnt_bpe_models.EncDecRNNTBPEModel"
-_STEPS = ("unpack", "configuration", "weights", "check", "checksums")
+_STEPS = ("unpack", "configuration", "weights", "checksums", "check")
 
 # "Up to 24 minutes of audio per pass", says NVIDIA of the 0.6B v2 (with full attention, on a card of 80 GB).
 _DEFAULT_MAX_MINUTES = 24.0
@@ -46,6 +46,7 @@ class About:
         license: Licence of the weights.
         max_duration: Longest audio of one pass, in seconds.
         source: Where it came from, for the card.
+        can_transcribe: Whether it has learned to, so that the bundled clip's words tell whether it works.
     """
 
     name: str
@@ -53,10 +54,11 @@ class About:
     license: str
     max_duration: float
     source: Mapping[str, str]
+    can_transcribe: bool = True
 
 
-def bake(nemo_file: Path, out: Path, about: About) -> Card:
-    """Turn a `.nemo` file into a model directory, and load it once to see that it is whole.
+def bake(nemo_file: Path, out: Path, about: About, precision: torch.dtype = torch.float32) -> Card:
+    """Turn a `.nemo` file into a model directory, and compare what the worker loads from it with what NeMo restores.
 
     `out` appears complete or not at all.
 
@@ -64,6 +66,8 @@ def bake(nemo_file: Path, out: Path, about: About) -> Card:
         nemo_file: An archive as NeMo's `save_to` writes it.
         out: The directory to make; it must not exist.
         about: What goes on the card beside what the archive says.
+        precision: Of the weights. The preprocessor's buffers, and all that is not a floating point number, stay as
+            they are.
 
     Raises:
         BakeError: The file is no Parakeet TDT model, or `out` exists.
@@ -83,35 +87,37 @@ def bake(nemo_file: Path, out: Path, about: About) -> Card:
         step("configuration")
         config = _bake_config(archive, directory)
         step("weights")
-        _bake_weights(archive, directory)
+        _bake_weights(archive, directory, precision)
+        step("checksums")
+        # safetensors keeps its file to its owner; a worker may run as another user.
+        (directory / WEIGHTS).chmod(0o644)
+        files = {
+            path.relative_to(directory).as_posix(): sha256(path)
+            for path in sorted(directory.rglob("*"))
+            if path.is_file()
+        }
         step("check")
         # NeMo takes seconds to import, which a wrong source or --help need not wait for.
-        from parakeet_worker.model.loading import load_model
+        from parakeet_worker.model.comparison import DifferentModel, compare
 
         try:
-            model = load_model(directory, torch.device("cpu"))
-        except RuntimeError as error:
+            restored = compare(nemo_file, directory, files, precision)
+        except (DifferentModel, RuntimeError) as error:
             raise BakeError(f"the weights do not fit the configuration: {error}") from error
-        step("checksums")
         card = Card(
             name=about.name,
             description=about.description,
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            parameters=restored.parameters,
             architecture=_architecture(config),
             sample_rate=int(config.preprocessor.sample_rate),
             max_duration=about.max_duration,
             features=_features(list(config.joint.vocabulary)),
             license=about.license,
+            check=restored.text if about.can_transcribe else None,
             source=about.source,
-            files={
-                path.relative_to(directory).as_posix(): sha256(path)
-                for path in sorted(directory.rglob("*"))
-                if path.is_file()
-            },
+            files=files,
         )
         card.write(directory)
-        # safetensors keeps its file to its owner; a worker may run as another user.
-        (directory / WEIGHTS).chmod(0o644)
         shutil.move(directory, out)
     return card
 
@@ -195,13 +201,18 @@ def _bake_config(archive: Path, directory: Path) -> DictConfig:
     return config
 
 
-def _bake_weights(archive: Path, directory: Path) -> None:
+def _bake_weights(archive: Path, directory: Path, precision: torch.dtype) -> None:
     try:
         weights = torch.load(archive / "model_weights.ckpt", map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # whatever torch says of a file that is none of its own
         raise BakeError("the archive's model_weights.ckpt is damaged") from error
-    # safetensors stores each tensor once and whole: views and shared storage are undone.
-    save_file({name: tensor.clone().contiguous() for name, tensor in weights.items()}, directory / WEIGHTS)
+
+    def stored(name: str, tensor: torch.Tensor) -> torch.Tensor:
+        is_fixed = name.startswith("preprocessor.") or not tensor.is_floating_point()
+        # safetensors stores each tensor once and whole: views and shared storage are undone.
+        return tensor.to(tensor.dtype if is_fixed else precision, copy=True).contiguous()
+
+    save_file({name: stored(name, tensor) for name, tensor in weights.items()}, directory / WEIGHTS)
 
 
 def _architecture(config: DictConfig) -> str:
@@ -240,6 +251,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--max-minutes", type=float, help="longest audio of one pass (default: 24, which needs a GPU of 80 GB)"
     )
+    parser.add_argument(
+        "--precision",
+        choices=["bfloat16", "float16", "float32"],
+        help="of the weights (default: bfloat16, as a GPU uses them; float32 is for a CPU)",
+    )
     options = parser.parse_args(arguments)
     try:
         card = _bake_source(options)
@@ -252,7 +268,7 @@ def _bake_source(options: argparse.Namespace) -> Card:
     if options.max_minutes is not None and not 0 < options.max_minutes < math.inf:
         raise BakeError("--max-minutes must be a number above zero")
     if (Path(options.source) / CARD).is_file():
-        if any((options.name, options.description, options.license, options.max_minutes)):
+        if any((options.name, options.description, options.license, options.max_minutes, options.precision)):
             raise BakeError(f"{options.source} is baked already and has its card; it is copied as it is")
         return copy_baked(Path(options.source), options.out)
     with tempfile.TemporaryDirectory(prefix="hub-") as scratch:
@@ -265,7 +281,7 @@ def _bake_source(options: argparse.Namespace) -> Card:
             max_duration=(options.max_minutes or _DEFAULT_MAX_MINUTES) * 60,
             source=source,
         )
-        return bake(nemo_file, options.out, about)
+        return bake(nemo_file, options.out, about, getattr(torch, options.precision or "bfloat16"))
 
 
 def _source(options: argparse.Namespace, scratch: Path) -> tuple[Path, dict[str, str]]:

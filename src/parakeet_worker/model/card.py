@@ -30,6 +30,8 @@ class Card:
         max_duration: Longest audio of one pass, in seconds.
         features: What it gives beside words.
         license: Licence of the weights.
+        check: What NeMo's own `transcribe()` makes of the clip that the worker bundles; None for a model that has not
+            learned to transcribe.
         source: Where it was baked from: `name`, and `revision` and `sha256` where they are known.
         files: SHA-256 of every other file of the directory, by its relative path.
     """
@@ -42,6 +44,7 @@ class Card:
     max_duration: float
     features: tuple[str, ...]
     license: str
+    check: str | None
     source: Mapping[str, str]
     files: Mapping[str, str]
 

@@ -12,6 +12,8 @@ _CPU_BATCH_SECONDS = 240.0
 # A GPU is full long before this, and a longer batch only makes its jobs wait.
 _GPU_BATCH_SECONDS = 2_400.0
 
+_LEAST_BATCH_SECONDS = 60.0
+
 # Encoder activations of one padded second in 16-bit precision, in bytes. The subsampling's first output is the largest
 # part: 50 frames x 64 bins x 256 channels x 2 bytes, in and out and once more for the convolution's workspace.
 _BYTES_PER_SECOND = 8_000_000
@@ -38,6 +40,11 @@ class Plan:
     precision: torch.dtype
     batch_seconds: float
 
+    @property
+    def weights_precision(self) -> torch.dtype:
+        """What the weights are stored in while they serve."""
+        return self.precision if self.device.type == "cuda" else torch.float32
+
 
 def make_plan(settings: Settings, parameters: int) -> Plan:
     """Decide how to run a model on this machine.
@@ -47,7 +54,7 @@ def make_plan(settings: Settings, parameters: int) -> Plan:
         parameters: How many parameters the model has.
 
     Raises:
-        RuntimeError: CUDA is asked for, and not there.
+        RuntimeError: CUDA is asked for and not there, or the GPU has too little memory.
     """
     name = settings.device
     if name == "auto":
@@ -74,9 +81,10 @@ def _batch_seconds(device: torch.device, parameters: int, precision: torch.dtype
         return _CPU_BATCH_SECONDS
     free, _ = torch.cuda.mem_get_info(device)
     left = free - parameters * precision.itemsize
-    return float(
-        min(_GPU_BATCH_SECONDS, max(60.0, left * _MEMORY_SHARE / (_BYTES_PER_SECOND * precision.itemsize / 2)))
-    )
+    seconds = left * _MEMORY_SHARE / (_BYTES_PER_SECOND * precision.itemsize / 2)
+    if seconds < _LEAST_BATCH_SECONDS:
+        raise RuntimeError(f"the GPU has {free / 1e9:.1f} GB of memory free, too little for the model and a batch")
+    return float(min(_GPU_BATCH_SECONDS, seconds))
 
 
 def use_plan(plan: Plan, cpu_threads: int) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from parakeet_worker.audio.decode import SAMPLE_RATE
+from parakeet_worker.audio import SAMPLE_RATE
 from parakeet_worker.errors import Code, JobError
 from parakeet_worker.model.batching import choose
 from parakeet_worker.model.hypothesis import DeviceFailure, Hypothesis, Recognizer, Signal
@@ -60,8 +60,7 @@ class Engine:
     needs more memory than there is, fails alone.
 
     Args:
-        load: Makes the recognizer. Called on the model thread when the first job needs it, and again by the next job
-            if it failed.
+        load: Makes the recognizer. Called on the model thread when that starts, and for the next job if it failed.
     """
 
     def __init__(self, load: Callable[[], Recognizer]) -> None:
@@ -72,7 +71,33 @@ class Engine:
         self._waiting: list[_Window] = []
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._loaded: Future[None] = Future()
+        self._is_closing = False
         self.stats = Stats()
+
+    def start(self) -> None:
+        """Start the model thread, which loads the model. The first job does so where nobody has."""
+        with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="model", daemon=True)
+                self._thread.start()
+
+    async def ready(self) -> None:
+        """Wait until the model is loaded.
+
+        Raises:
+            Exception: What kept it from being loaded.
+        """
+        self.start()
+        await asyncio.wrap_future(self._loaded)
+
+    def close(self) -> None:
+        """Let the model thread end, and wait for it: what waits already is answered."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
 
     def stage(self, samples: NDArray[np.float32]) -> Signal:
         """Start to bring a window to the device, on the caller's thread, so that the model thread need not wait for it.
@@ -97,11 +122,9 @@ class Engine:
         now = time.monotonic()
         queued = [_Window(signal, now + index * _WINDOW_INTERVAL_S) for index, signal in enumerate(windows)]
         with self._changed:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="model", daemon=True)
-                self._thread.start()
             self._waiting += queued
             self._changed.notify()
+        self.start()
         try:
             return list(await asyncio.gather(*[asyncio.wrap_future(window.answer) for window in queued]))
         finally:
@@ -111,18 +134,25 @@ class Engine:
                         self._waiting.remove(window)
 
     def _serve(self) -> None:
-        """Decode batch after batch, for as long as the process lives."""
+        """Load the model, and decode batch after batch until the engine is closed."""
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting)
             # Loading takes seconds: what arrives meanwhile joins the first batch.
             error = self._ready()
+            if not self._loaded.done():
+                if error:
+                    self._loaded.set_exception(error.__cause__ or error)
+                else:
+                    self._loaded.set_result(None)
             with self._changed:
                 batch = self._take() if error is None else self._take_all()
             if error:
                 _fail(batch, error)
             elif batch:
                 self._decode(batch)
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._is_closing)
+                if not self._waiting:
+                    return
 
     def _ready(self) -> JobError | None:
         """Load the model where that has not been done. Return the error that every waiting job gets if it cannot be."""

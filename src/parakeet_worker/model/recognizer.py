@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from parakeet_worker.model.device import Plan
 from parakeet_worker.model.hypothesis import DeviceFailure, Hypothesis, Signal
-from parakeet_worker.model.loading import load_model
+from parakeet_worker.model.loading import Model
 from parakeet_worker.model.timestamps import Token
 
 # A feature that is normalised over time needs two mel frames (10 ms each) at the least, and an empty batch none.
@@ -53,20 +52,15 @@ class NemoRecognizer:
     """A baked Parakeet TDT model, run by NeMo's own modules on tensors.
 
     Args:
-        directory: The baked model.
+        model: Its modules, on the plan's device.
         plan: How to run it.
     """
 
-    def __init__(self, directory: Path, plan: Plan) -> None:
-        self.model = load_model(directory, plan.device)
+    def __init__(self, model: Model, plan: Plan) -> None:
+        self.model = model
         self.batch_seconds = plan.batch_seconds
         self._plan = plan
         self._copies = torch.cuda.Stream(plan.device) if plan.device.type == "cuda" else None
-        if plan.device.type == "cuda":
-            # The preprocessor stays in float32: a spectrum has more range than 16 bits.
-            for module in (self.model.encoder, self.model.decoder, self.model.joint):
-                module.to(plan.precision)
-        self._frame_seconds: float = self.model.cfg.preprocessor.window_stride * self.model.encoder.subsampling_factor
 
     def stage(self, samples: NDArray[np.float32]) -> Signal:
         """Copy a recording to the GPU from pinned memory, on a stream of its own; see `Recognizer`.
@@ -148,7 +142,7 @@ class NemoRecognizer:
         pieces = ["⁇" if piece == "<unk>" else piece for piece in self.model.tokenizer.ids_to_tokens(ids)]
         starts, durations = hypothesis.timestamp.tolist(), hypothesis.token_duration.tolist()
         tokens = tuple(
-            Token(piece, start * self._frame_seconds, (start + duration) * self._frame_seconds)
+            Token(piece, start * self.model.frame_seconds, (start + duration) * self.model.frame_seconds)
             for piece, start, duration in zip(pieces, starts, durations, strict=True)
         )
         return Hypothesis(hypothesis.text, tokens)
