@@ -93,7 +93,7 @@ class Worker:
 
         self._handler = handler
         dispatcher = handler.worker()._dispatcher  # noqa: SLF001 - the measured worker's own engine
-        self._engine = dispatcher._transcriber  # noqa: SLF001
+        self._engine = dispatcher._model  # noqa: SLF001
         asyncio.run(handler.handler(_job(_silence())))
 
     def run(self, recordings: Sequence[Recording], level: int, with_stages: bool) -> Outcome:
@@ -133,7 +133,7 @@ class Worker:
                 whole.append(time.perf_counter() - started)
                 # The bare pass runs on the thread that owns the model too, and is timed there.
                 before = self._engine.stats.busy_s
-                await self._engine.transcribe([samples])
+                await asyncio.wrap_future(self._engine.submit(samples))
                 bare.append(self._engine.stats.busy_s - before)
 
         asyncio.run(measure())

@@ -2,10 +2,18 @@
 
 import base64
 import io
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
+import av
 import numpy as np
 import soundfile
 import soxr
+
+from parakeet_worker.audio.abort import Abort
+from parakeet_worker.audio.decode import open_recording
 
 
 def encode(samples: np.ndarray, rate: int = 16_000, container: str = "WAV", subtype: str | None = None) -> bytes:
@@ -28,3 +36,43 @@ def tone(seconds: float, rate: int = 16_000) -> np.ndarray:
 
 def data_url(data: bytes, media_type: str = "audio/wav") -> str:
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def contain(
+    samples: np.ndarray, container: str, codec: str, rate: int = 48_000, layout: str = "stereo", **options
+) -> bytes:
+    """Put 16 kHz mono samples into a container, by FFmpeg's names of it and of the codec."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "sound"
+        _write(path, samples, container, codec, rate, layout, {name: str(value) for name, value in options.items()})
+        return path.read_bytes()
+
+
+def _write(path: Path, samples: np.ndarray, container: str, codec: str, rate: int, layout: str, options: dict) -> None:
+    with av.open(str(path), "w", format=container, options=options) as output:
+        stream = output.add_stream(codec, rate=rate, layout=layout)
+        stream.bit_rate = 12_200 if rate == 8_000 else 96_000
+        frame = av.AudioFrame.from_ndarray((samples * 32_767).astype(np.int16)[None], format="s16", layout="mono")
+        frame.sample_rate = 16_000
+        resampler = av.AudioResampler(
+            stream.codec_context.format, layout, rate, stream.codec_context.frame_size or None
+        )
+        for converted in resampler.resample(frame) + resampler.resample(None):
+            output.mux(stream.encode(converted))
+        output.mux(stream.encode(None))
+
+
+@dataclass(frozen=True)
+class Decoded:
+    samples: np.ndarray
+    duration: float
+    sample_rate: int
+    declared: float | None
+
+
+def decode(file: bytes | BinaryIO, abort: Abort | None = None) -> Decoded:
+    """Decode a file to its end."""
+    with open_recording(io.BytesIO(file) if isinstance(file, bytes) else file, abort or Abort()) as sound:
+        blocks = list(sound.blocks())
+        samples = np.concatenate(blocks)
+        return Decoded(samples, sound.decoded_seconds, sound.sample_rate, sound.declared_seconds)

@@ -9,8 +9,9 @@ import pytest
 import soundfile
 
 from audio_files import tone
+from parakeet_worker.audio.abort import Abort, Aborted
 from parakeet_worker.errors import Code, JobError
-from parakeet_worker.model.engine import Engine
+from parakeet_worker.model.engine import WINDOW_INTERVAL_S, Engine
 from parakeet_worker.model.hypothesis import DeviceFailure, Hypothesis
 from parakeet_worker.model.recognizer import _is_cuda_error
 
@@ -42,11 +43,20 @@ def seconds(length: float) -> np.ndarray:
     return np.zeros(int(length * 16_000), np.float32)
 
 
+async def transcribe(engine: Engine, windows) -> list[Hypothesis]:
+    """Transcribe the windows of one recording, as a job does."""
+    answers = [engine.submit(window, index * WINDOW_INTERVAL_S) for index, window in enumerate(windows)]
+    try:
+        return await asyncio.gather(*map(asyncio.wrap_future, answers))
+    finally:
+        engine.withdraw(answers)
+
+
 async def busy(engine: Engine, recognizer: Script) -> asyncio.Task:
     """Start a job that holds the model until `recognizer.gate` is set."""
     recognizer.gate.clear()
     recognizer.began.clear()
-    task = asyncio.create_task(engine.transcribe([seconds(0.5)]))
+    task = asyncio.create_task(transcribe(engine, [seconds(0.5)]))
     await asyncio.to_thread(recognizer.began.wait, 10)
     return task
 
@@ -56,9 +66,9 @@ def test_a_job_alone_starts_at_once():
     engine = Engine(lambda: recognizer)
 
     async def one() -> float:
-        await engine.transcribe([seconds(1)])
+        await transcribe(engine, [seconds(1)])
         started = time.perf_counter()
-        await engine.transcribe([seconds(1)])
+        await transcribe(engine, [seconds(1)])
         return time.perf_counter() - started
 
     assert min(asyncio.run(one()) for _ in range(5)) < 0.01
@@ -70,7 +80,7 @@ def test_jobs_that_wait_share_batches_of_like_length():
 
     async def many():
         first = await busy(engine, recognizer)
-        jobs = [asyncio.create_task(engine.transcribe([seconds(length)])) for length in [3, 20, 3.1, 20.5, 2.9, 19.8]]
+        jobs = [asyncio.create_task(transcribe(engine, [seconds(length)])) for length in [3, 20, 3.1, 20.5, 2.9, 19.8]]
         await asyncio.sleep(0.05)
         recognizer.gate.set()
         return [(await job)[0].text for job in [first, *jobs]]
@@ -87,9 +97,9 @@ def test_a_short_clip_is_not_stuck_behind_an_hour_of_audio():
 
     async def race() -> None:
         first = await busy(engine, recognizer)
-        hour = asyncio.create_task(engine.transcribe([seconds(30)] * 120))
+        hour = asyncio.create_task(transcribe(engine, [seconds(30)] * 120))
         await asyncio.sleep(0.05)
-        clip = asyncio.create_task(engine.transcribe([seconds(1)]))
+        clip = asyncio.create_task(transcribe(engine, [seconds(1)]))
         await asyncio.sleep(0.05)
         recognizer.gate.set()
         await asyncio.gather(first, hour, clip)
@@ -108,14 +118,54 @@ def test_an_hour_of_audio_is_not_stuck_behind_clips():
 
         async def clips():
             while not stop:
-                await engine.transcribe([seconds(1)])
+                await transcribe(engine, [seconds(1)])
 
         flooding = [asyncio.create_task(clips()) for _ in range(8)]
-        await asyncio.wait_for(engine.transcribe([seconds(30)] * 12), 10)
+        await asyncio.wait_for(transcribe(engine, [seconds(30)] * 12), 10)
         stop = True
         await asyncio.gather(*flooding)
 
     asyncio.run(flood())
+
+
+def test_no_more_is_queued_than_the_next_batches_take():
+    recognizer = Script()
+    engine = Engine(lambda: recognizer)
+    abort = Abort()
+
+    async def fill() -> None:
+        first = await busy(engine, recognizer)
+        engine.wait_for_room(abort)  # there is room while 480 seconds wait or less
+        answers = [engine.submit(seconds(30)) for _ in range(17)]
+        waiting = asyncio.create_task(asyncio.to_thread(engine.wait_for_room, abort))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        recognizer.gate.set()
+        await asyncio.wait_for(waiting, 5)
+        await asyncio.gather(first, *map(asyncio.wrap_future, answers))
+
+    asyncio.run(fill())
+
+
+def test_a_job_that_waits_for_room_can_be_cancelled():
+    recognizer = Script()
+    engine = Engine(lambda: recognizer)
+    abort = Abort()
+
+    async def fill() -> None:
+        first = await busy(engine, recognizer)
+        answers = [engine.submit(seconds(500))]
+        waiting = asyncio.create_task(asyncio.to_thread(engine.wait_for_room, abort))
+        await asyncio.sleep(0.05)
+        abort.set()
+        with pytest.raises(Aborted):
+            await asyncio.wait_for(waiting, 1)
+        engine.withdraw(answers)
+        recognizer.gate.set()
+        await first
+
+    asyncio.run(fill())
+    assert recognizer.batches == [[0.5]]
 
 
 def test_a_cancelled_job_leaves_the_queue_at_once():
@@ -124,8 +174,8 @@ def test_a_cancelled_job_leaves_the_queue_at_once():
 
     async def cancel():
         first = await busy(engine, recognizer)
-        gone = asyncio.create_task(engine.transcribe([seconds(2)] * 3))
-        stays = asyncio.create_task(engine.transcribe([seconds(3)]))
+        gone = asyncio.create_task(transcribe(engine, [seconds(2)] * 3))
+        stays = asyncio.create_task(transcribe(engine, [seconds(3)]))
         await asyncio.sleep(0.05)
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -148,7 +198,7 @@ def test_a_job_cancelled_on_the_model_harms_no_other():
         with pytest.raises(asyncio.CancelledError):
             await first
         recognizer.gate.set()
-        return await engine.transcribe([seconds(1)])
+        return await transcribe(engine, [seconds(1)])
 
     assert asyncio.run(cancel())[0].text == "16000"
 
@@ -167,8 +217,8 @@ def test_out_of_memory_halves_the_batch_and_loses_no_job(error):
 
     async def many():
         first = await busy(engine, recognizer)
-        jobs = [asyncio.create_task(engine.transcribe([seconds(10)])) for _ in range(9)]
-        jobs.append(asyncio.create_task(engine.transcribe([seconds(50)])))
+        jobs = [asyncio.create_task(transcribe(engine, [seconds(10)])) for _ in range(9)]
+        jobs.append(asyncio.create_task(transcribe(engine, [seconds(50)])))
         await asyncio.sleep(0.05)
         recognizer.gate.set()
         return await asyncio.gather(first, *jobs, return_exceptions=True)
@@ -179,7 +229,7 @@ def test_out_of_memory_halves_the_batch_and_loses_no_job(error):
     assert too_long.code is Code.OUT_OF_MEMORY
     # The next batches are as large as what fitted.
     recognizer.batches.clear()
-    asyncio.run(engine.transcribe([seconds(10)] * 9))
+    asyncio.run(transcribe(engine, [seconds(10)] * 9))
     assert max(map(len, recognizer.batches)) <= 4
 
 
@@ -193,7 +243,7 @@ def test_a_window_that_cannot_be_decoded_fails_alone():
 
     async def many():
         first = await busy(engine, recognizer)
-        jobs = [asyncio.create_task(engine.transcribe([seconds(n)])) for n in [2.9, 3, 3.1, 2.95]]
+        jobs = [asyncio.create_task(transcribe(engine, [seconds(n)])) for n in [2.9, 3, 3.1, 2.95]]
         await asyncio.sleep(0.05)
         recognizer.gate.set()
         return await asyncio.gather(first, *jobs, return_exceptions=True)
@@ -212,11 +262,11 @@ def test_a_failed_device_answers_every_job(error):
 
     async def many():
         first = await busy(engine, recognizer)
-        jobs = [asyncio.create_task(engine.transcribe([seconds(n)])) for n in (1, 5, 9)]
+        jobs = [asyncio.create_task(transcribe(engine, [seconds(n)])) for n in (1, 5, 9)]
         await asyncio.sleep(0.05)
         recognizer.gate.set()
         now = await asyncio.gather(first, *jobs, return_exceptions=True)
-        later = await asyncio.gather(engine.transcribe([seconds(1)]), return_exceptions=True)
+        later = await asyncio.gather(transcribe(engine, [seconds(1)]), return_exceptions=True)
         return now + later
 
     results = asyncio.run(many())
@@ -235,9 +285,9 @@ def test_a_model_that_fails_to_load_is_tried_again():
 
     engine = Engine(load)
     with pytest.raises(JobError) as raised:
-        asyncio.run(engine.transcribe([seconds(1)]))
+        asyncio.run(transcribe(engine, [seconds(1)]))
     assert raised.value.code is Code.MODEL_UNAVAILABLE
-    assert asyncio.run(engine.transcribe([seconds(1)]))[0].text == "16000"
+    assert asyncio.run(transcribe(engine, [seconds(1)]))[0].text == "16000"
 
 
 def test_batches_of_real_speech_give_what_each_clip_gives_alone(recognizer, clips):
@@ -245,12 +295,12 @@ def test_batches_of_real_speech_give_what_each_clip_gives_alone(recognizer, clip
     signals = [soundfile.read(clip.path, dtype="float32")[0] for clip in clips]
 
     async def together():
-        return await asyncio.gather(*[engine.transcribe([engine.stage(signal)]) for signal in signals])
+        return await asyncio.gather(*[transcribe(engine, [engine.stage(signal)]) for signal in signals])
 
     together_ = [hypotheses[0].text for hypotheses in asyncio.run(together())]
     assert together_ == [recognizer.transcribe([signal])[0].text for signal in signals]
     assert engine.stats.batches < len(clips) / 3
-    assert asyncio.run(engine.transcribe([tone(1.0)])) == recognizer.transcribe([tone(1.0)])
+    assert asyncio.run(transcribe(engine, [tone(1.0)])) == recognizer.transcribe([tone(1.0)])
 
 
 def test_decoding_goes_on_without_graphs_when_they_fail(recognizer, clips, monkeypatch):

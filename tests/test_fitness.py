@@ -104,14 +104,13 @@ def test_the_model_loads_before_any_job_and_its_failure_is_told():
 def test_closing_waits_for_what_is_asked_for():
     recognizer = Hears("yes")
 
-    async def ask() -> list[Hypothesis]:
-        answer = asyncio.ensure_future(engine.transcribe([np.zeros(16_000, np.float32)]))
-        await asyncio.sleep(0)
+    async def ask() -> Hypothesis:
+        answer = engine.submit(np.zeros(16_000, np.float32))
         await asyncio.to_thread(engine.close)
-        return await answer
+        return answer.result(0)
 
     engine = Engine(lambda: recognizer)
-    assert asyncio.run(ask())[0].text == "yes"
+    assert asyncio.run(ask()).text == "yes"
     assert not any(thread.name == "model" and thread is engine._thread for thread in threading.enumerate())
 
 

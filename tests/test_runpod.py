@@ -17,6 +17,7 @@ from runpod.serverless.modules.rp_job import run_job
 
 from audio_files import data_url, encode, tone
 from conftest import ROOT, check_schema
+from parakeet_worker.audio.sniff import SUPPORTED_FORMATS
 from parakeet_worker.errors import Code, JobError
 from parakeet_worker.serving import Worker, serve
 from parakeet_worker.settings import Settings
@@ -66,9 +67,10 @@ def test_input_from_the_command_line():
         "model": "parakeet-tdt-mini",
         "parameters": "4.8M",
         "architecture": "FastConformer-TDT",
-        "supported_formats": ["WAV", "FLAC"],
+        "supported_formats": list(SUPPORTED_FORMATS),
         "sample_rate": "16kHz",
         "max_duration": "5 minutes per pass",
+        "max_request_duration": "240 minutes per request",
         "features": [
             "Automatic punctuation",
             "Automatic capitalization",
@@ -105,7 +107,7 @@ def api():
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "handler.py", "--rp_serve_api", "--rp_api_port", str(port)]
-    env = os.environ | {"RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS": "true"}
+    env = os.environ | {"RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS": "true", "PARAKEET_MAX_AUDIO_MINUTES": "5"}
     with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         url = f"http://localhost:{port}/runsync"
         deadline = time.monotonic() + 60
@@ -164,7 +166,7 @@ class Fault:
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
-    async def __call__(self, _):
+    async def __call__(self, _, __):
         raise self.error
 
     def close(self):

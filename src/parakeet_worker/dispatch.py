@@ -2,31 +2,23 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from parakeet_worker.audio.abort import Abort
-from parakeet_worker.audio.decode import SUPPORTED_FORMATS, Audio, decode
-from parakeet_worker.audio.source import DownloadLimits, open_audio
+from parakeet_worker.audio.sniff import SUPPORTED_FORMATS
 from parakeet_worker.contract import Action, Request
 from parakeet_worker.envelope import utc_timestamp
 from parakeet_worker.model.card import Card, parameter_count
-from parakeet_worker.model.hypothesis import Hypothesis, Signal
-from parakeet_worker.model.timestamps import Span, align
+from parakeet_worker.progress import Progress, Report
+from parakeet_worker.result import Fields, build_result
+from parakeet_worker.transcription import Limits, SpeechModel, Transcription
 
-Fields = dict[str, Any]
 
-
-class Transcriber(Protocol):
-    """What transcribing needs of the model."""
-
-    def stage(self, samples: NDArray[np.float32]) -> Signal:
-        """Start to bring 16 kHz mono float32 samples, shape (samples,), to the device. Safe on any thread."""
-        ...
+class Model(SpeechModel, Protocol):
+    """What requests need of the model."""
 
     async def ready(self) -> None:
         """Wait until the model is loaded; raise what keeps it from that."""
@@ -36,39 +28,48 @@ class Transcriber(Protocol):
         """End, once what waits is answered."""
         ...
 
-    async def transcribe(self, windows: Sequence[Signal]) -> list[Hypothesis]:
-        """Transcribe windows of one recording, staged or not."""
-        ...
+
+@dataclass(frozen=True)
+class Caller:
+    """Who a result is for.
+
+    Attributes:
+        max_bytes: Largest result that reaches them, as JSON.
+        report: Tells them of the progress of a long recording.
+    """
+
+    max_bytes: int
+    report: Report
 
 
 class Dispatcher:
     """Answers requests.
 
     Args:
-        transcriber: What turns samples into a hypothesis.
+        model: What turns samples into a hypothesis.
         card: The model's description of itself.
-        limits: What one download may cost.
+        limits: What one recording may cost.
         concurrency: How many jobs are expected at a time.
     """
 
-    def __init__(self, transcriber: Transcriber, card: Card, limits: DownloadLimits, concurrency: int) -> None:
-        self._transcriber = transcriber
+    def __init__(self, model: Model, card: Card, limits: Limits, concurrency: int) -> None:
+        self._model = model
         self._card = card
         self._limits = limits
         # Most of a download is waiting. A cancelled one may wait on for a moment, beside the one that takes its slot.
         self._loaders = ThreadPoolExecutor(2 * concurrency, thread_name_prefix="audio")
-        self._actions: Mapping[Action, Callable[[Request], Awaitable[Fields]]] = {
+        self._actions: Mapping[Action, Callable[[Request, Caller], Awaitable[Fields]]] = {
             "transcribe": self._transcribe,
             "model_info": self._model_info,
         }
 
-    async def __call__(self, request: Request) -> Fields:
+    async def __call__(self, request: Request, caller: Caller) -> Fields:
         """Carry out a request and return the fields of its result, without `status`.
 
         Raises:
             JobError: It cannot be done, for a reason that the caller is told.
         """
-        return await self._actions[request.action](request)
+        return await self._actions[request.action](request, caller)
 
     async def ready(self) -> None:
         """Wait until requests can be carried out at once.
@@ -76,44 +77,35 @@ class Dispatcher:
         Raises:
             Exception: What kept the model from being loaded.
         """
-        await self._transcriber.ready()
+        await self._model.ready()
 
     def close(self) -> None:
         """Let the model go, once what waits for it is answered."""
-        self._transcriber.close()
+        self._model.close()
 
-    async def _transcribe(self, request: Request) -> Fields:
+    async def _transcribe(self, request: Request, caller: Caller) -> Fields:
         started = time.monotonic()
-        abort = Abort()
+        loop = asyncio.get_running_loop()
+        transcription = Transcription(self._model, self._limits, Progress(caller.report))
         try:
-            loading = asyncio.get_running_loop().run_in_executor(self._loaders, self._load, request.audio_url, abort)
-            audio, signal = await loading
-        except asyncio.CancelledError:
-            abort.set()
+            recording = await loop.run_in_executor(self._loaders, transcription.load, request.audio_url)
+            hypothesis = await transcription.hypothesis()
+        except BaseException:
+            transcription.abandon()
             raise
-        (hypothesis,) = await self._transcriber.transcribe([signal])
-        result: Fields = {
-            "text": hypothesis.text,
-            "duration": _milliseconds(audio.duration) or 0.001,
-            "processing_time": _milliseconds(time.monotonic() - started),
-            "sample_rate": audio.sample_rate,
-        }
-        if request.timestamps:
-            aligned = align(hypothesis.text, hypothesis.tokens, audio.duration)
-            result["timestamps"] = {
-                "word": [_entry("word", span) for span in aligned.words],
-                "segment": [_entry("segment", span) for span in aligned.segments],
-                "char": [_entry("char", span) for span in aligned.chars],
-            }
-        result["timestamp"] = utc_timestamp()
-        return result
+        build = partial(
+            build_result,
+            hypothesis,
+            recording,
+            time.monotonic() - started,
+            timestamps=request.timestamps,
+            max_bytes=caller.max_bytes,
+        )
+        # The words of hours take a second, which the event loop has for other jobs.
+        result = await loop.run_in_executor(self._loaders, build) if transcription.is_cut else build()
+        return result | {"timestamp": utc_timestamp()}
 
-    def _load(self, url: str, abort: Abort) -> tuple[Audio, Signal]:
-        with open_audio(url, self._limits, abort) as file:
-            audio = decode(file, self._card.max_duration, abort)
-        return audio, self._transcriber.stage(audio.samples)
-
-    async def _model_info(self, _: Request) -> Fields:
+    async def _model_info(self, _: Request, __: Caller) -> Fields:
         card = self._card
         return {
             "model": card.name,
@@ -122,15 +114,7 @@ class Dispatcher:
             "supported_formats": list(SUPPORTED_FORMATS),
             "sample_rate": f"{card.sample_rate / 1000:g}kHz",
             "max_duration": f"{card.max_duration / 60:g} minutes per pass",
+            "max_request_duration": f"{self._limits.max_seconds / 60:g} minutes per request",
             "features": list(card.features),
             "license": card.license,
         }
-
-
-def _entry(kind: str, span: Span) -> Fields:
-    return {"start": _milliseconds(span.start), "end": _milliseconds(span.end), kind: span.text}
-
-
-def _milliseconds(seconds: float) -> float:
-    """Round to milliseconds: the model's own resolution is 80 of them."""
-    return round(seconds, 3)

@@ -66,6 +66,8 @@ class Settings:
         cpu_threads: Threads that one forward pass uses on a CPU.
         max_download_mb: Largest download, in megabytes of 1,000,000 bytes.
         download_timeout_s: Longest download, in seconds.
+        max_audio_minutes: Longest recording, in minutes.
+        pass_seconds: Longest recording that is decoded in one pass, in seconds.
         lean_imports: Whether to import of NeMo only what serving needs.
     """
 
@@ -120,6 +122,19 @@ class Settings:
     download_timeout_s: int = field(
         metadata=_variable(
             "PARAKEET_DOWNLOAD_TIMEOUT_S", _positive_int, "300", "Longest time that a download may take, in seconds."
+        )
+    )
+    max_audio_minutes: int = field(
+        metadata=_variable(
+            "PARAKEET_MAX_AUDIO_MINUTES", _positive_int, "240", "Longest recording that is taken, in minutes."
+        )
+    )
+    pass_seconds: int = field(
+        metadata=_variable(
+            "PARAKEET_PASS_SECONDS",
+            _positive_int,
+            "300",
+            "Longest recording that is decoded in one pass, in seconds; a longer one is cut into windows.",
         )
     )
     lean_imports: bool = field(

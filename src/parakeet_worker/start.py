@@ -39,10 +39,16 @@ def build_worker(settings: Settings) -> "Worker":
     engine.start()
 
     from parakeet_worker.audio.source import DownloadLimits
+    from parakeet_worker.audio.windows import Cutting
     from parakeet_worker.dispatch import Dispatcher
     from parakeet_worker.serving import Worker
+    from parakeet_worker.transcription import Limits
 
-    limits = DownloadLimits(settings.max_download_mb * 1_000_000, settings.download_timeout_s)
+    limits = Limits(
+        DownloadLimits(settings.max_download_mb * 1_000_000, settings.download_timeout_s),
+        settings.max_audio_minutes * 60.0,
+        Cutting(min(card.max_duration, settings.pass_seconds), *card.windows),
+    )
     return Worker(Dispatcher(engine, card, limits, settings.concurrency_on_device))
 
 

@@ -1,182 +1,157 @@
 """From the bytes of an audio file to the samples that the model hears: 16 kHz mono float32."""
 
-import math
-from dataclasses import dataclass
-from typing import BinaryIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import soundfile
-import soxr
 from numpy.typing import NDArray
 
-from parakeet_worker.audio import SAMPLE_RATE
 from parakeet_worker.audio.abort import Abort
+from parakeet_worker.audio.container import ContainerError, ContainerFile
+from parakeet_worker.audio.sndfile import SoundFile
+from parakeet_worker.audio.sniff import SUPPORTED_FORMATS, Kind, has_id3, sniff
 from parakeet_worker.audio.wav import mend_size, read_header
 from parakeet_worker.errors import Code, JobError
-
-# libsndfile's names of the containers that are taken, and the names under which callers know them.
-_CONTAINERS = {"WAV": "WAV", "WAVEX": "WAV", "RF64": "WAV", "FLAC": "FLAC"}
-SUPPORTED_FORMATS = tuple(dict.fromkeys(_CONTAINERS.values()))
 
 # Speech is sampled between 6 kHz (old telephone lines) and 192 kHz (studios). A rate far outside is a damaged header.
 _LOWEST_RATE, _HIGHEST_RATE = 1_000, 768_000
 
-# Samples of all channels together, so that a header cannot ask for more memory than this.
-_BLOCK_SAMPLES = 1 << 18
-
 # libsndfile's SFE_UNIMPLEMENTED: a codec that it knows of and does not have.
 _UNIMPLEMENTED = 18
 
-# A streamed FLAC file declares no length, which libsndfile reports as 2^63 - 1 frames.
-_UNKNOWN_FRAMES = 2**62
-
-# Float samples are meant to lie in [-1, 1]. Mastering overshoots that a little; far above it they are integers that
-# somebody forgot to scale.
-_OVERSHOOT = 2.0
+# The length of a compressed stream is an estimate. Less than this part of it is a truncated file.
+_LEAST_PART = 0.5
 
 
-@dataclass(frozen=True)
-class Audio:
-    """A decoded recording.
+class Sound(Protocol):
+    """A recording, open for one pass from its start to its end.
 
     Attributes:
-        samples: The recording at 16 kHz, mono, float32, shape (samples,).
-        duration: Its length in seconds, from the file's own frames and rate.
-        sample_rate: The file's sample rate, in hertz.
+        sample_rate: The file's, in hertz.
     """
 
-    samples: NDArray[np.float32]
-    duration: float
     sample_rate: int
 
+    @property
+    def declared_seconds(self) -> float | None:
+        """Its length by its header, or None where that does not say."""
+        ...
 
-class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile is not typed
-    """A sound file that is read once, from front to back.
+    @property
+    def decoded_seconds(self) -> float:
+        """Length of what has been decoded so far, from the file's own frames and rate."""
+        ...
 
-    soundfile seeks after every read of a seekable file, which fails at the end of a FLAC file of unknown length.
-    """
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Decode: 16 kHz mono float32 blocks, each of shape (samples,), in order.
 
-    def seekable(self) -> bool:
-        return False
+        Raises:
+            Aborted: The job is gone.
+            JobError: The file is damaged or truncated, or has no samples.
+        """
+        ...
 
 
-def decode(file: BinaryIO, max_seconds: float, abort: Abort) -> Audio:
-    """Decode a WAV or FLAC file, block by block. The bytes decide what it is, not a name or a declared type.
+@contextmanager
+def open_recording(file: BinaryIO, abort: Abort) -> Iterator[Sound]:
+    """Open an audio file, or the sound track of another. The bytes decide what it is, not a name or a declared type.
 
-    Channels are averaged; other sample rates are resampled (soxr, high quality).
+    Channels are averaged; other sample rates are resampled.
 
     Args:
         file: The file, seekable and writable: a WAV header that lacks the length of the samples is mended.
-        max_seconds: The longest recording that is taken.
         abort: Ends the decoding when its job is gone.
 
     Raises:
-        Aborted: The job is gone.
-        JobError: The file is empty, no supported audio, damaged, or too long.
+        JobError: The file is empty, no supported audio, or damaged.
     """
-    _check_start(file)
-    header = read_header(file)
-    if header:
-        if not header.is_codec_known:
-            raise _unsupported("the WAV file's codec is not supported")
-        if header.is_truncated:
-            raise _truncated()
-        mend_size(file, header)
-    file.seek(0)
+    kind = _kind(file)
+    sound = _open(file, kind, abort)
     try:
-        with _Stream(file) as sound:
-            _check_form(sound)
-            samples, frames = _read(sound, max_seconds, abort)
-            sample_rate, declared = int(sound.samplerate), int(sound.frames)
-    except soundfile.LibsndfileError as error:
-        raise _no_audio(file, error) from error
-    if frames < declared < _UNKNOWN_FRAMES:
-        raise _truncated()
-    if frames == 0:
-        raise JobError(Code.EMPTY_AUDIO, "the audio has no samples")
-    return Audio(samples, frames / sample_rate, sample_rate)
+        if not _LOWEST_RATE <= sound.sample_rate <= _HIGHEST_RATE:
+            raise JobError(
+                Code.CORRUPT_AUDIO, f"the audio's sample rate of {sound.sample_rate} Hz is not one of speech"
+            )
+        yield _Whole(sound, kind)
+    finally:
+        sound.close()
 
 
-def _check_start(file: BinaryIO) -> None:
-    """Refuse an empty file, and a WAV file behind an ID3 tag, of which libsndfile loses as much as the tag is long."""
+class _Whole:
+    """A sound that is not truncated, empty or damaged, or says so to the caller."""
+
+    def __init__(self, sound: SoundFile | ContainerFile, kind: Kind) -> None:
+        self.sample_rate = sound.sample_rate
+        self._sound = sound
+        self._kind = kind
+
+    @property
+    def declared_seconds(self) -> float | None:
+        return self._sound.declared_seconds
+
+    @property
+    def decoded_seconds(self) -> float:
+        return self._sound.decoded_seconds
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        try:
+            yield from self._sound.blocks()
+        except (soundfile.LibsndfileError, ContainerError) as error:
+            raise _damaged() from error
+        declared, decoded = self.declared_seconds, self.decoded_seconds
+        if declared is not None and decoded < declared * (1.0 if self._kind.is_exact else _LEAST_PART):
+            raise _truncated()
+        if decoded == 0:
+            raise JobError(Code.EMPTY_AUDIO, "the audio has no samples")
+
+
+def _kind(file: BinaryIO) -> Kind:
+    """Tell what a file is; refuse an empty one, and what is no audio."""
     file.seek(0)
     if not file.read(1):
         raise JobError(Code.EMPTY_AUDIO, "the audio file is empty: it has no bytes")
-    if _past_id3(file) > 0 and file.read(4) in (b"RIFF", b"RIFX", b"RF64"):
-        raise _unsupported("the WAV file begins with an ID3 tag; remove it")
-
-
-def _past_id3(file: BinaryIO) -> int:
-    """Move behind an ID3v2 tag (its size is four bytes of seven bits each), and return the position."""
+    kind = sniff(file)
+    if kind is None:
+        raise _unsupported("the file is not audio, or of a format that is not supported")
+    if kind.name == "WAV":
+        if has_id3(file):
+            # libsndfile loses as much of it as the tag is long.
+            raise _unsupported("the WAV file begins with an ID3 tag; remove it")
+        header = read_header(file)
+        if header:
+            if not header.is_codec_known:
+                raise _unsupported("the WAV file's codec is not supported")
+            if header.is_truncated:
+                raise _truncated()
+            mend_size(file, header)
     file.seek(0)
-    tag = file.read(10)
-    size = 0
-    if tag[:3] == b"ID3" and len(tag) == 10:
-        size = 10 + (tag[6] << 21 | tag[7] << 14 | tag[8] << 7 | tag[9])
-    return file.seek(size)
+    return kind
 
 
-def _check_form(sound: soundfile.SoundFile) -> None:
-    if sound.format not in _CONTAINERS:
-        raise _unsupported(f"the audio is {sound.format}")
-    if not _LOWEST_RATE <= sound.samplerate <= _HIGHEST_RATE:
-        raise JobError(Code.CORRUPT_AUDIO, f"the audio's sample rate of {sound.samplerate} Hz is not one of speech")
+def _open(file: BinaryIO, kind: Kind, abort: Abort) -> SoundFile | ContainerFile:
+    if kind.is_sound_file:
+        try:
+            return SoundFile(file, abort)
+        except soundfile.LibsndfileError as error:
+            if kind.demuxer is None:
+                if error.code == _UNIMPLEMENTED:
+                    raise _unsupported(f"the {kind.name} file's codec is not supported") from error
+                raise _damaged() from error
+    assert kind.demuxer  # noqa: S101 - a file is one of the two, or both
+    try:
+        return ContainerFile(file, kind.demuxer, abort)
+    except ContainerError as error:
+        if str(error) == "no_sound":
+            raise _unsupported("the file has no sound track") from error
+        if str(error) == "codec":
+            raise _unsupported(f"the {kind.name} file's codec is not supported") from error
+        raise _damaged() from error
 
 
-def _read(sound: soundfile.SoundFile, max_seconds: float, abort: Abort) -> tuple[NDArray[np.float32], int]:
-    """Return the samples at 16 kHz, shape (samples,), and the number of frames that were read at the file's rate."""
-    is_known = sound.frames < _UNKNOWN_FRAMES
-    if is_known:
-        _check_length(sound.frames / sound.samplerate, max_seconds)
-    resampler = None
-    if sound.samplerate != SAMPLE_RATE:
-        resampler = soxr.ResampleStream(sound.samplerate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-    block_frames = max(1, _BLOCK_SAMPLES // sound.channels)
-    frames = 0
-    blocks: list[NDArray[np.float32]] = []
-    # Not a frame more than declared is asked for: what follows may be a tag, which is no audio.
-    while wanted := min(block_frames, sound.frames - frames):
-        abort.check()
-        block = sound.read(wanted, dtype="float32", always_2d=True)  # (frames, channels)
-        if len(block) == 0:
-            break
-        frames += len(block)
-        _check_length(frames / sound.samplerate, max_seconds, "at least ")
-        mono = block.mean(axis=1, dtype=np.float32)
-        mono = np.nan_to_num(mono, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-        blocks.append(resampler.resample_chunk(mono) if resampler else mono)
-    if resampler:
-        blocks.append(resampler.resample_chunk(np.empty(0, np.float32), last=True))
-    return _level(np.concatenate(blocks) if blocks else np.empty(0, np.float32)), frames
-
-
-def _check_length(seconds: float, max_seconds: float, least: str = "") -> None:
-    if seconds > max_seconds:
-        raise JobError(
-            Code.AUDIO_TOO_LONG,
-            f"the audio lasts {least}{math.ceil(seconds * 10) / 10:.1f} seconds, "
-            f"more than the {max_seconds:g} that are taken: split it",
-        )
-
-
-def _level(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Bring samples that nobody scaled into [-1, 1], and cut single samples that are out of all proportion."""
-    if np.abs(samples).max(initial=0.0) <= _OVERSHOOT:
-        return samples
-    usual = float(np.quantile(np.abs(samples), 0.999))
-    scaled = samples / np.float32(usual) if usual > _OVERSHOOT else samples
-    return np.clip(scaled, -_OVERSHOOT, _OVERSHOOT)
-
-
-def _no_audio(file: BinaryIO, error: soundfile.LibsndfileError) -> JobError:
-    """Say why libsndfile could not read a file: it is damaged, or no audio that we take."""
-    start = file.read(4) if _past_id3(file) else file.read(12)
-    is_wav = start[:4] in (b"RIFF", b"RF64", b"RIFX") and start[8:12] in (b"WAVE", b"")
-    if is_wav and error.code == _UNIMPLEMENTED:
-        return _unsupported("the WAV file's codec is not supported")
-    if is_wav or start[:4] == b"fLaC":
-        return JobError(Code.CORRUPT_AUDIO, "the audio is damaged or truncated and cannot be decoded")
-    return _unsupported("the file is not audio, or of a format that is not supported")
+def _damaged() -> JobError:
+    return JobError(Code.CORRUPT_AUDIO, "the audio is damaged or truncated and cannot be decoded")
 
 
 def _truncated() -> JobError:
@@ -184,4 +159,5 @@ def _truncated() -> JobError:
 
 
 def _unsupported(what: str) -> JobError:
-    return JobError(Code.UNSUPPORTED_FORMAT, f"{what}; send {' or '.join(SUPPORTED_FORMATS)}")
+    formats = f"{', '.join(SUPPORTED_FORMATS[:-1])} or {SUPPORTED_FORMATS[-1]}"
+    return JobError(Code.UNSUPPORTED_FORMAT, f"{what}; send {formats}")

@@ -31,6 +31,9 @@ _STEPS = ("unpack", "configuration", "weights", "checksums", "check")
 # "Up to 24 minutes of audio per pass", says NVIDIA of the 0.6B v2 (with full attention, on a card of 80 GB).
 _DEFAULT_MAX_MINUTES = 24.0
 
+# Half a minute holds several sentences, and three seconds the rest of one that a window ends in.
+_WINDOWS = (20.0, 30.0, 3.0)
+
 
 class BakeError(Exception):
     """The source cannot be baked. The message says why."""
@@ -113,6 +116,7 @@ def bake(nemo_file: Path, out: Path, about: About, precision: torch.dtype = torc
             max_duration=about.max_duration,
             features=_features(list(config.joint.vocabulary)),
             license=about.license,
+            windows=_WINDOWS,
             check=restored.text if about.can_transcribe else None,
             source=about.source,
             files=files,
@@ -249,7 +253,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--description", default="", help="what it is for")
     parser.add_argument("--license", default=None, help="licence of the weights")
     parser.add_argument(
-        "--max-minutes", type=float, help="longest audio of one pass (default: 24, which needs a GPU of 80 GB)"
+        "--max-minutes", type=float, help="longest audio that the model takes in one pass (default: 24)"
     )
     parser.add_argument(
         "--precision",

@@ -30,6 +30,8 @@ class Card:
         max_duration: Longest audio of one pass, in seconds.
         features: What it gives beside words.
         license: Licence of the weights.
+        windows: Shortest and longest window that a long recording is cut into, and their overlap, in seconds. About as
+            long as what the model was trained on.
         check: What NeMo's own `transcribe()` makes of the clip that the worker bundles; None for a model that has not
             learned to transcribe.
         source: Where it was baked from: `name`, and `revision` and `sha256` where they are known.
@@ -44,6 +46,7 @@ class Card:
     max_duration: float
     features: tuple[str, ...]
     license: str
+    windows: tuple[float, float, float]
     check: str | None
     source: Mapping[str, str]
     files: Mapping[str, str]
@@ -59,7 +62,7 @@ class Card:
         values = json.loads((directory / CARD).read_text(encoding="utf-8"))
         if not isinstance(values, dict) or values.keys() != {field.name for field in fields(cls)}:
             raise ValueError(f"{CARD} does not have the fields of a card")
-        return cls(**{**values, "features": tuple(values["features"])})
+        return cls(**values | {"features": tuple(values["features"]), "windows": tuple(values["windows"])})
 
     def write(self, directory: Path) -> None:
         """Write `card.json` into a model directory."""

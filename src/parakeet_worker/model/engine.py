@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
@@ -11,13 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parakeet_worker.audio import SAMPLE_RATE
+from parakeet_worker.audio.abort import Abort
 from parakeet_worker.errors import Code, JobError
 from parakeet_worker.model.batching import choose
 from parakeet_worker.model.hypothesis import DeviceFailure, Hypothesis, Recognizer, Signal
 
-# Windows of one recording come due one after another, this many seconds apart, so that an hour of audio does not hold
-# up the clip that arrives after it, and is not held up for ever by clips either.
-_WINDOW_INTERVAL_S = 0.25
+WINDOW_INTERVAL_S = 0.25
+"""How many seconds apart the windows of one recording should come due, so that an hour of audio does not hold up the clip
+that arrives after it, and is not held up for ever by clips either."""
+
+# Audio that may wait, in seconds, whatever the batches take: 30 MB.
+_LEAST_ROOM_S = 480.0
+
+# How soon a thread that waits for room sees that its job is gone.
+_ABORT_INTERVAL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,7 @@ class Engine:
         """Let the model thread end, and wait for it: what waits already is answered."""
         with self._changed:
             self._is_closing = True
-            self._changed.notify()
+            self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
 
@@ -107,31 +114,44 @@ class Engine:
         """
         return self._recognizer.stage(samples) if self._recognizer and not self._is_broken else samples
 
-    async def transcribe(self, windows: Sequence[Signal]) -> list[Hypothesis]:
-        """Transcribe the windows of one recording. When cancelled, those that still wait leave the queue at once.
+    def submit(self, window: Signal, delay: float = 0.0) -> "Future[Hypothesis]":
+        """Queue a window, on any thread, for the next batch that it fits into.
 
         Args:
-            windows: The windows, staged or not.
+            window: The window, staged or not.
+            delay: Seconds by which it lets others go first. See `WINDOW_INTERVAL_S`.
 
         Returns:
-            One hypothesis for each window, in order.
+            Its hypothesis to be, or the JobError for its job.
+        """
+        queued = _Window(window, time.monotonic() + delay)
+        with self._changed:
+            self._waiting.append(queued)
+            self._changed.notify_all()
+        self.start()
+        return queued.answer
+
+    def withdraw(self, answers: Iterable["Future[Hypothesis]"]) -> None:
+        """Take windows that nobody waits for out of the queue. One that is being decoded is finished in vain."""
+        for answer in answers:
+            answer.cancel()
+        with self._changed:
+            self._waiting = [window for window in self._waiting if not window.answer.cancelled()]
+            self._changed.notify_all()
+
+    def wait_for_room(self, abort: Abort) -> None:
+        """Wait while more audio is queued than the next batches take, so that hours of it are not held in memory.
+
+        Only the later windows of a recording need to: what arrives with one is always let in.
 
         Raises:
-            JobError: The model could not be loaded or has failed, or a window could not be decoded.
+            Aborted: The job that waits is gone.
         """
-        now = time.monotonic()
-        queued = [_Window(signal, now + index * _WINDOW_INTERVAL_S) for index, signal in enumerate(windows)]
         with self._changed:
-            self._waiting += queued
-            self._changed.notify()
-        self.start()
-        try:
-            return list(await asyncio.gather(*[asyncio.wrap_future(window.answer) for window in queued]))
-        finally:
-            with self._changed:
-                for window in queued:
-                    if window.answer.cancel() and window in self._waiting:
-                        self._waiting.remove(window)
+            while sum(window.seconds for window in self._waiting) > max(2 * self._budget, _LEAST_ROOM_S):
+                abort.check()
+                self._changed.wait(_ABORT_INTERVAL_S)
+        abort.check()
 
     def _serve(self) -> None:
         """Load the model, and decode batch after batch until the engine is closed."""
@@ -177,6 +197,7 @@ class Engine:
         batch = [self._waiting[index] for index in chosen]
         for window in batch:
             self._waiting.remove(window)
+        self._changed.notify_all()
         return [window for window in batch if window.answer.set_running_or_notify_cancel()]
 
     def _take_all(self) -> list[_Window]:

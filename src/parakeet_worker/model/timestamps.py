@@ -86,12 +86,12 @@ def _settle(tokens: Sequence[Token], duration: float) -> list[Token]:
     space_start: float | None = None
     end = 0.0
     for token in tokens:
-        visible = token.piece.replace(SPACE, "")
-        if settled and visible and all(_is_silent(character) for character in visible):
+        shown = visible(token.piece)
+        if settled and shown and is_silent(shown):
             settled.append(Token(token.piece, end, end))
             continue
         start = min(max(token.start if space_start is None else space_start, end), duration)
-        if not visible:
+        if not shown:
             space_start = start
             continue
         space_start = None
@@ -100,21 +100,27 @@ def _settle(tokens: Sequence[Token], duration: float) -> list[Token]:
     return settled
 
 
-def _is_silent(character: str) -> bool:
-    return unicodedata.category(character).startswith("P") and character not in _SPOKEN_MARKS
+def visible(piece: str) -> str:
+    """Return what a token's piece adds to the text beside spaces."""
+    return piece.replace(SPACE, "")
+
+
+def is_silent(text: str) -> bool:
+    """Say whether a text is made of punctuation marks alone, which nobody says."""
+    return all(unicodedata.category(character).startswith("P") and character not in _SPOKEN_MARKS for character in text)
 
 
 def _chars(text: str, tokens: Sequence[Token]) -> tuple[Span, ...]:
     """Time the characters of a text; a space fills the gap between its neighbours."""
-    visible = [span for token in tokens for span in _shares(token)]
+    shown = [span for token in tokens for span in _shares(token)]
     # Every character but a space comes from a token; should one not, it shares the time of the last.
-    visible += visible[-1:] * (len(text) - len(visible))
+    shown += shown[-1:] * (len(text) - len(shown))
     spans: list[Span] = []
     position = 0
     for character in text:
-        span = visible[position]
+        span = shown[position]
         if character.isspace():
-            span = Span(character, visible[position - 1].end if position else 0.0, span.start)
+            span = Span(character, shown[position - 1].end if position else 0.0, span.start)
         else:
             position += 1
         spans.append(Span(character, span.start, max(span.start, span.end)))
@@ -123,9 +129,9 @@ def _chars(text: str, tokens: Sequence[Token]) -> tuple[Span, ...]:
 
 def _shares(token: Token) -> Iterator[Span]:
     """Share a token's time evenly among its characters, its space left out."""
-    visible = token.piece.replace(SPACE, "")
-    step = (token.end - token.start) / max(1, len(visible))
-    for index, character in enumerate(visible):
+    shown = visible(token.piece)
+    step = (token.end - token.start) / max(1, len(shown))
+    for index, character in enumerate(shown):
         yield Span(character, token.start + index * step, token.start + (index + 1) * step)
 
 

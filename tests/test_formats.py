@@ -1,0 +1,220 @@
+"""Every format gives the same sound; nothing but sound is taken; and a decoder's fault stays its own."""
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from audio_files import contain, decode, reencode, tone
+from conftest import SPEECH
+from parakeet_worker.audio.abort import Abort, Aborted
+from parakeet_worker.audio.container import ContainerError, ContainerFile
+from parakeet_worker.audio.sniff import SUPPORTED_FORMATS
+from parakeet_worker.errors import Code, JobError
+
+CLIP = SPEECH / "clip03.flac"
+SAMPLES = soundfile.read(CLIP, dtype="float32")[0]
+
+FILES = {
+    "AIFF": lambda: reencode(CLIP.read_bytes(), 44_100, 2, "AIFF", "PCM_16"),
+    "CAF": lambda: reencode(CLIP.read_bytes(), 44_100, 1, "CAF", "PCM_24"),
+    "MP3": lambda: reencode(CLIP.read_bytes(), 44_100, 2, "MP3", None),
+    "Ogg Vorbis": lambda: reencode(CLIP.read_bytes(), 48_000, 2, "OGG", "VORBIS"),
+    "Ogg Opus": lambda: reencode(CLIP.read_bytes(), 48_000, 1, "OGG", "OPUS"),
+    "M4A": lambda: contain(SAMPLES, "ipod", "aac", 44_100),
+    "M4A, index first": lambda: contain(SAMPLES, "ipod", "aac", 44_100, movflags="faststart"),
+    "MP4, in fragments": lambda: contain(SAMPLES, "mp4", "aac", movflags="frag_keyframe+empty_moov"),
+    "Apple Lossless": lambda: contain(SAMPLES, "ipod", "alac", 44_100),
+    "QuickTime": lambda: contain(SAMPLES, "mov", "pcm_s16le", 44_100),
+    "WebM": lambda: contain(SAMPLES, "webm", "libopus"),
+    "Matroska": lambda: contain(SAMPLES, "matroska", "aac"),
+    "AAC": lambda: contain(SAMPLES, "adts", "aac", 44_100),
+    "AMR": lambda: contain(SAMPLES, "amr", "libopencore_amrnb", 8_000, "mono"),
+    "WMA": lambda: contain(SAMPLES, "asf", "wmav2", 44_100),
+    "AVI": lambda: contain(SAMPLES, "avi", "libmp3lame", 44_100),
+    "MPEG-TS": lambda: contain(SAMPLES, "mpegts", "aac"),
+}
+
+
+def likeness(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest correlation of two recordings that may be shifted against each other by a tenth of a second."""
+    size = 1 << 18
+    product = np.fft.irfft(np.fft.rfft(found, size) * np.conj(np.fft.rfft(expected, size)), size)
+    near = np.concatenate([product[:1_600], product[-1_600:]])
+    return float(near.max() / np.sqrt(np.square(found).sum() * np.square(expected).sum()))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_format_gives_the_same_sound(name):
+    audio = decode(FILES[name]())
+    assert likeness(audio.samples, SAMPLES) > (0.65 if name == "AMR" else 0.93)  # which is for telephones
+    assert audio.duration == pytest.approx(len(SAMPLES) / 16_000, abs=0.15)
+    assert len(audio.samples) / 16_000 == pytest.approx(audio.duration, abs=0.01)
+    assert audio.sample_rate in (8_000, 16_000, 44_100, 48_000)
+
+
+def test_the_formats_that_callers_are_told():
+    assert SUPPORTED_FORMATS[:2] == ("WAV", "FLAC")
+    assert len(set(SUPPORTED_FORMATS)) == len(SUPPORTED_FORMATS)
+
+
+def test_an_mp3_behind_a_large_tag_and_with_one_at_its_end():
+    tag = b"ID3\x04\x00\x00\x00\x03\x00\x00" + bytes(3 << 14)
+    audio = decode(tag + FILES["MP3"]() + b"TAG" + b"title".ljust(125))
+    assert likeness(audio.samples, SAMPLES) > 0.93
+
+
+def refusal(data: bytes) -> JobError:
+    with pytest.raises(JobError) as raised:
+        decode(data)
+    return raised.value
+
+
+def test_a_file_without_a_sound_track():
+    import io
+
+    import av
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as output:
+        stream = output.add_stream("mpeg4", rate=25, options={})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for _ in range(5):
+            output.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+        output.mux(stream.encode(None))
+    error = refusal(file.getvalue())
+    assert error.code is Code.UNSUPPORTED_FORMAT
+    assert error.message.startswith("the file has no sound track; send WAV, FLAC")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXTINF:5,\n{url}\n",
+        "ffconcat version 1.0\nfile '{url}'\n",
+        "ffconcat version 1.0\nfile '{path}'\n",
+        "[playlist]\nFile1={url}\n",
+        "<smil><body><audio src='{url}'/></body></smil>",
+        "<?xml version='1.0'?><MPD><Period><BaseURL>{url}</BaseURL></Period></MPD>",
+        "v=0\nc=IN IP4 127.0.0.1\nm=audio 5004 RTP/AVP 0\n",
+        "{path}",
+    ],
+)
+@pytest.mark.parametrize("start", ["", "\n", "ID3\x04\x00\x00\x00\x00\x00\x00"])
+def test_a_file_that_names_another_opens_nothing(text, start, server):
+    data = start + text.format(url=server.url + "/secret.wav", path=CLIP)
+    assert refusal(data.encode()).code in (Code.UNSUPPORTED_FORMAT, Code.CORRUPT_AUDIO)
+    assert server.requests == []
+
+
+def test_a_movie_that_names_another_file_opens_nothing():
+    data = FILES["QuickTime"]()
+    # A data reference that says "in this file" is made one that names another: `alis` by its flags and its path.
+    place = (
+        data.index(b"url \x00\x00\x00\x01") if b"url \x00\x00\x00\x01" in data else data.index(b"alis\x00\x00\x00\x01")
+    )
+    outside = data[:place] + b"url \x00\x00\x00\x00" + data[place + 8 :]
+    try:
+        audio = decode(outside)
+    except JobError as error:
+        assert error.code in (Code.CORRUPT_AUDIO, Code.UNSUPPORTED_FORMAT)
+    else:
+        assert len(audio.samples)
+
+
+def test_less_than_half_of_a_file_is_truncated():
+    data = FILES["M4A, index first"]()
+    assert refusal(data[: len(data) * 2 // 5]).code is Code.CORRUPT_AUDIO
+    assert decode(data[: len(data) * 9 // 10]).duration > 3.5
+
+
+def child(code: str, abort: Abort | None = None) -> ContainerFile:
+    with CLIP.open("rb") as file:
+        return ContainerFile(file, "mov", abort or Abort(), (sys.executable, "-c", code))
+
+
+def children() -> list[str]:
+    """The processes that decode for this one."""
+    commands = Path("/proc").glob("[0-9]*/cmdline")
+    return [command for path in commands if "container_child" in (command := path.read_text())]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os; os.abort()",
+        "import os; os.kill(os.getpid(), 9)",
+        "print('Traceback')",
+        "",
+        "import sys; sys.stdout.buffer.write(b'o' + bytes([200]) + bytes(11))",
+    ],
+)
+def test_a_child_that_dies_is_a_damaged_file(code):
+    with pytest.raises((ContainerError, ValueError)):
+        child(code)
+
+
+def test_a_child_that_hangs_is_killed(monkeypatch):
+    monkeypatch.setattr("parakeet_worker.audio.container._SILENCE_S", 0.3)
+    started = time.monotonic()
+    with pytest.raises(ContainerError):
+        child("import time; time.sleep(60)")
+    assert time.monotonic() - started < 5
+
+
+def test_a_cancelled_job_ends_its_child():
+    abort = Abort()
+    threading.Timer(0.3, abort.set).start()
+    started = time.monotonic()
+    with pytest.raises(Aborted):
+        child("import time; time.sleep(60)", abort)
+    assert time.monotonic() - started < 5
+
+
+LIMITED = """
+import sys
+sys.argv = ["", "mov"]
+from parakeet_worker.audio import container_child
+container_child._limit(1_000)
+for attempt in (lambda: open("/etc/hostname"), lambda: __import__("socket").socket(), lambda: bytearray(2 << 30)):
+    try:
+        attempt()
+    except (OSError, MemoryError) as error:
+        print(type(error).__name__)
+"""
+
+
+def test_a_child_has_no_rights():
+    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout.split() == ["OSError", "OSError", "MemoryError"], done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are listed under /proc")
+def test_nothing_is_left_of_a_container(scratch):
+    data = FILES["M4A"]()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        decode(data)
+        refusal(data[:100])
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+    assert not list(scratch.iterdir())
+    assert children() == []
+
+
+def test_long_files_are_decoded_block_by_block():
+    audio = contain(np.tile(tone(1.0), 90), "ipod", "aac", 16_000, "mono", movflags="faststart")
+    import io
+
+    from parakeet_worker.audio.decode import open_recording
+
+    longest = 0
+    with open_recording(io.BytesIO(audio), Abort()) as sound:
+        for block in sound.blocks():
+            longest = max(longest, len(block))
+        assert sound.decoded_seconds == pytest.approx(90, abs=0.2)
+    assert longest < 11 * 16_000
