@@ -9,10 +9,10 @@ import time
 import pytest
 
 from parakeet_worker.audio.abort import Abort, Aborted
-from parakeet_worker.audio.source import DownloadLimits, open_audio
+from parakeet_worker.audio.source import Disk, DownloadLimits, open_audio
 from parakeet_worker.errors import Code, JobError
 
-LIMITS = DownloadLimits(max_bytes=100_000, timeout_s=5)
+LIMITS = DownloadLimits(max_bytes=100_000, timeout_s=5, backoff_s=0.01)
 
 
 def fetch(url: str, limits: DownloadLimits = LIMITS, abort: Abort | None = None) -> bytes:
@@ -235,3 +235,148 @@ def test_a_data_url_that_is_too_large():
 
 def test_an_empty_data_url_is_an_empty_file():
     assert fetch("data:;base64,") == b""
+
+
+def in_turn(server, path: str, *answers) -> str:
+    """Answer the requests for a path one after another, the last answer again and again."""
+    left = list(answers)
+
+    def answer(handler):
+        (left.pop(0) if len(left) > 1 else left[0])(handler)
+
+    server.routes[path] = answer
+    return server.url + path
+
+
+def says(status: int, body: bytes = b"", **headers: str):
+    def answer(handler):
+        handler.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return answer
+
+
+def breaks_off(handler):
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b"x" * 100)
+
+
+def resets(handler):
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    handler.connection.close()
+
+
+@pytest.mark.usefixtures("private_addresses")
+class TestRetries:
+    @pytest.mark.parametrize("first", [says(429), says(500), says(503), breaks_off, resets])
+    def test_what_fails_for_a_moment_is_tried_again(self, server, first):
+        url = in_turn(server, "/a", first, first, says(200, b"audio"))
+        assert fetch(url) == b"audio"
+        assert len(server.requests) == 3
+
+    def test_not_for_ever(self, server):
+        error = refusal(in_turn(server, "/a", says(503)))
+        assert error.message == "Failed to download audio: 503 Service Unavailable"
+        assert len(server.requests) == 4
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 416])
+    def test_what_will_not_change_is_not(self, server, status):
+        refusal(in_turn(server, "/a", says(status)))
+        assert len(server.requests) == 1
+
+    def test_the_server_may_say_when(self, server):
+        url = in_turn(server, "/a", says(429, Retry_After="1"), says(200, b"audio"))
+        started = time.monotonic()
+        assert fetch(url) == b"audio"
+        assert 0.9 < time.monotonic() - started < 3
+
+    def test_a_date_that_has_passed_is_at_once(self, server):
+        url = in_turn(server, "/a", says(503, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT"), says(200, b"audio"))
+        assert fetch(url, DownloadLimits(100, 5, backoff_s=60)) == b"audio"
+
+    def test_later_than_the_deadline_is_never(self, server):
+        started = time.monotonic()
+        error = refusal(in_turn(server, "/a", says(429, Retry_After="3600")))
+        assert error.message == "Failed to download audio: 429 Too Many Requests"
+        assert time.monotonic() - started < 1
+
+    def test_a_cancelled_job_does_not_wait_for_the_next_attempt(self, server):
+        abort = Abort()
+        threading.Timer(0.2, abort.set).start()
+        started = time.monotonic()
+        with pytest.raises(Aborted):
+            fetch(in_turn(server, "/a", says(429, Retry_After="4")), LIMITS, abort)
+        assert time.monotonic() - started < 2
+
+
+def drips_headers(handler):
+    for _ in range(200):
+        handler.wfile.write(b"X: y\r\n" if _ else b"HTTP/1.1 200 OK\r\n")
+        handler.wfile.flush()
+        time.sleep(0.1)
+
+
+@pytest.mark.usefixtures("private_addresses")
+class TestWaiting:
+    def test_headers_that_drip_end_with_the_deadline(self, server):
+        server.routes["/drip"] = drips_headers
+        started = time.monotonic()
+        assert refusal(server.url + "/drip", DownloadLimits(1_000, 1)).code is Code.DOWNLOAD_TIMEOUT
+        assert time.monotonic() - started < 2
+
+    def test_a_cancelled_job_does_not_wait_for_headers(self, server):
+        server.routes["/drip"] = drips_headers
+        abort = Abort()
+        threading.Timer(0.3, abort.set).start()
+        started = time.monotonic()
+        with pytest.raises(Aborted):
+            fetch(server.url + "/drip", DownloadLimits(1_000, 20), abort)
+        assert time.monotonic() - started < 2
+
+    def test_a_server_that_is_too_slow_is_given_up(self, server, monkeypatch):
+        def drip(handler):
+            handler.send_response(200)
+            handler.send_header("Content-Length", "100000")
+            handler.end_headers()
+            for _ in range(100):
+                handler.wfile.write(b"x")
+                handler.wfile.flush()
+                time.sleep(0.05)
+
+        monkeypatch.setattr("parakeet_worker.audio.source._RATE_INTERVAL_S", 0.3)
+        server.routes["/slow"] = drip
+        error = refusal(server.url + "/slow", DownloadLimits(1_000_000, 20))
+        assert error.code is Code.DOWNLOAD_TIMEOUT
+        assert error.message == "Failed to download audio: the server sends less than 1000 bytes a second"
+
+    def test_downloads_share_the_disk(self, server, scratch):
+        disk = Disk(100_000)
+        limits = DownloadLimits(90_000, 5, disk, backoff_s=0.01)
+        url = server.serve("/a", b"x" * 60_000)
+        with open_audio(url, limits, Abort()) as file:
+            assert len(file.read()) == 60_000
+            error = refusal(url, limits)
+            assert error.message.endswith("no room for it on its disk at the moment; send it again")
+        assert len(fetch(url, limits)) == 60_000
+        refusal(in_turn(server, "/b", breaks_off), limits)
+        disk.take(100_000)  # all of it was given back
+        assert not list(scratch.iterdir())
+
+    def test_credentials_are_used_and_stay_with_their_host(self, server):
+        server.serve("/to", b"audio")
+        elsewhere = server.url.replace("127.0.0.1", "localhost")
+        server.serve("/from", b"", 302, Location=f"{elsewhere}/to")
+        assert fetch(server.url.replace("http://", "http://user:secret@") + "/from") == b"audio"
+        (first, second) = [headers for _, headers in server.requests]
+        assert first["Authorization"] == "Basic " + base64.b64encode(b"user:secret").decode()
+        assert "Authorization" not in second
+
+    def test_a_compressed_bomb_ends_at_the_limit(self, server):
+        bomb = gzip.compress(bytes(50_000_000))
+        error = refusal(server.serve("/bomb", bomb, Content_Encoding="gzip"))
+        assert error.code is Code.AUDIO_TOO_LARGE

@@ -68,6 +68,7 @@ class Settings:
         download_timeout_s: Longest download, in seconds.
         max_audio_minutes: Longest recording, in minutes.
         pass_seconds: Longest recording that is decoded in one pass, in seconds.
+        max_disk_mb: Disk that all downloads together use, in megabytes of 1,000,000 bytes.
         lean_imports: Whether to import of NeMo only what serving needs.
     """
 
@@ -122,6 +123,11 @@ class Settings:
     download_timeout_s: int = field(
         metadata=_variable(
             "PARAKEET_DOWNLOAD_TIMEOUT_S", _positive_int, "300", "Longest time that a download may take, in seconds."
+        )
+    )
+    max_disk_mb: int = field(
+        metadata=_variable(
+            "PARAKEET_MAX_DISK_MB", _positive_int, "4000", "Disk that all downloads together may use, in megabytes."
         )
     )
     max_audio_minutes: int = field(

@@ -38,14 +38,16 @@ def build_worker(settings: Settings) -> "Worker":
     engine = Engine(lambda: _load(settings, card, files))
     engine.start()
 
-    from parakeet_worker.audio.source import DownloadLimits
+    from parakeet_worker.audio.source import Disk, DownloadLimits
     from parakeet_worker.audio.windows import Cutting
     from parakeet_worker.dispatch import Dispatcher
     from parakeet_worker.serving import Worker
     from parakeet_worker.transcription import Limits
 
     limits = Limits(
-        DownloadLimits(settings.max_download_mb * 1_000_000, settings.download_timeout_s),
+        DownloadLimits(
+            settings.max_download_mb * 1_000_000, settings.download_timeout_s, Disk(settings.max_disk_mb * 1_000_000)
+        ),
         settings.max_audio_minutes * 60.0,
         Cutting(min(card.max_duration, settings.pass_seconds), *card.windows),
     )

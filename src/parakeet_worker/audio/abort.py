@@ -13,14 +13,14 @@ class Abort:
     """A wish to stop, passed from the event loop to a thread that works for one job."""
 
     def __init__(self) -> None:
-        self._is_set = False
+        self._is_set = threading.Event()
         self._lock = threading.Lock()
         self._wake: Callable[[], object] | None = None
 
     def set(self) -> None:
         """Ask the thread to stop, and wake it where it waits for the network."""
         with self._lock:
-            self._is_set = True
+            self._is_set.set()
             if self._wake:
                 # Its connection may have ended by itself a moment ago.
                 with suppress(Exception):
@@ -32,8 +32,17 @@ class Abort:
         Raises:
             Aborted: It is.
         """
-        if self._is_set:
+        if self._is_set.is_set():
             raise Aborted
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, but not for a job that is gone.
+
+        Raises:
+            Aborted: It is.
+        """
+        self._is_set.wait(seconds)
+        self.check()
 
     @contextmanager
     def waking(self, wake: Callable[[], object]) -> Iterator[None]:

@@ -17,7 +17,7 @@ from parakeet_worker.model.batching import choose
 from parakeet_worker.model.hypothesis import DeviceFailure, Hypothesis, Recognizer, Signal
 
 WINDOW_INTERVAL_S = 0.25
-"""How many seconds apart the windows of one recording should come due, so that an hour of audio does not hold up the clip
+"""How many seconds apart the windows of one recording should come due, so that an hour of audio does not hold up a clip
 that arrives after it, and is not held up for ever by clips either."""
 
 # Audio that may wait, in seconds, whatever the batches take: 30 MB.
