@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # --prefer-binary: a release that has a wheel beats a newer one that must be compiled.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary
 
-.PHONY: run serve test bench bench-start lint format lock clean
+.PHONY: run serve test fuzz bench bench-start lint format lock clean
 
 run: $(VENV)/.run ## Transcribe the bundled clip.
 	$(BIN)/python handler.py
@@ -14,6 +14,9 @@ serve: $(VENV)/.run ## Answer POST /runsync on http://localhost:8000.
 
 test: $(VENV)/.dev ## Run the tests.
 	$(BIN)/python -m pytest
+
+fuzz: $(VENV)/.dev ## Decode 20,000 mutated audio files: about 20 minutes.
+	$(BIN)/python tests/fuzz.py --count 20000
 
 bench: $(VENV)/.dev ## Measure the worker beside NeMo's own transcribe(): about half an hour on two cores.
 	$(BIN)/python benchmarks/bench.py --model embedded

@@ -18,8 +18,8 @@ from runpod.serverless.utils import rp_ssrf
 from parakeet_worker.audio.abort import Abort
 
 # IPv6 networks that the SDK takes for public and that are not. The addresses of the first carry an IPv4 address, which
-# may be any, that a gateway connects to: NAT64 (RFC 6052 and 8215), 6to4 (RFC 3056) and Teredo (RFC 4380). The last were
-# private once and may still be in use as such (RFC 3879).
+# may be any, that a gateway connects to: NAT64 (RFC 6052 and 8215), 6to4 (RFC 3056) and Teredo (RFC 4380). The last
+# were private once and may still be in use as such (RFC 3879).
 _NOT_PUBLIC = [
     ipaddress.ip_network(name) for name in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "fec0::/10")
 ]

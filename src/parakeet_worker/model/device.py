@@ -6,8 +6,8 @@ import torch
 
 from parakeet_worker.settings import Settings
 
-# On a CPU, larger batches gain nothing more (measured with the small model), and make their jobs wait.
-_CPU_BATCH_SECONDS = 240.0
+# On a CPU, larger batches gain nothing more (measured with the small model), take more memory, and make their jobs wait.
+_CPU_BATCH_SECONDS = 120.0
 
 # A GPU is full long before this, and a longer batch only makes its jobs wait.
 _GPU_BATCH_SECONDS = 2_400.0

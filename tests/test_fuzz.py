@@ -1,0 +1,17 @@
+"""A part of the fuzzing, with the tests; see `make fuzz` for more."""
+
+import pytest
+
+import fuzz
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mutated_files_give_samples_or_an_answer(seed, scratch):
+    outcomes = set()
+    for name, data in fuzz.mutants(50, seed):
+        outcome, seconds = fuzz.decode(data)
+        assert seconds < fuzz.LONGEST_S, name
+        outcomes.add(outcome)
+    assert {"decoded", "corrupt_audio"} <= outcomes
+    assert "nothing" not in outcomes
+    assert not list(scratch.iterdir())
