@@ -19,7 +19,11 @@ from parakeet_worker.audio.decode import open_recording
 def encode(samples: np.ndarray, rate: int = 16_000, container: str = "WAV", subtype: str | None = None) -> bytes:
     """Encode samples, shape (samples,) or (samples, channels)."""
     file = io.BytesIO()
-    soundfile.write(file, samples, rate, format=container, subtype=subtype)
+    channels = samples.shape[1] if samples.ndim == 2 else 1
+    with soundfile.SoundFile(file, "w", rate, channels, subtype, format=container) as sound:
+        # libsndfile's Vorbis encoder overflows the stack with more at once.
+        for start in range(0, len(samples), 100_000):
+            sound.write(samples[start : start + 100_000])
     return file.getvalue()
 
 

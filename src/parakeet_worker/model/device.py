@@ -6,7 +6,7 @@ import torch
 
 from parakeet_worker.settings import Settings
 
-# On a CPU, larger batches gain nothing more (measured with the small model), take more memory, and make their jobs wait.
+# On a CPU, larger batches gain nothing more (measured with the small model), take memory, and make their jobs wait.
 _CPU_BATCH_SECONDS = 120.0
 
 # A GPU is full long before this, and a longer batch only makes its jobs wait.
