@@ -81,6 +81,7 @@ class LoopbackServer:
     def __init__(self) -> None:
         self.routes: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
+        self.posts: list[tuple[str, bytes]] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -89,6 +90,13 @@ class LoopbackServer:
                 outer.routes.get(self.path.partition("?")[0], lambda h: h.send_error(404))(self)
 
             do_HEAD = do_GET
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                outer.posts.append((self.path.partition("?")[0], body))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
 
             def log_message(self, *_):
                 pass

@@ -2,9 +2,13 @@
 
 import base64
 import gzip
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -380,3 +384,42 @@ class TestWaiting:
         bomb = gzip.compress(bytes(50_000_000))
         error = refusal(server.serve("/bomb", bomb, Content_Encoding="gzip"))
         assert error.code is Code.AUDIO_TOO_LARGE
+
+
+@pytest.fixture
+def certificate(tmp_path) -> Path:
+    """A certificate of localhost and its key, in one file."""
+    path = tmp_path / "localhost.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", "-", "-out", "-"]
+    path.write_bytes(subprocess.run(command, capture_output=True, check=True).stdout)
+    return path
+
+
+@pytest.mark.usefixtures("private_addresses")
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="certificates are made by openssl")
+class TestHttps:
+    @pytest.fixture
+    def url(self, server, certificate) -> str:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server._server.socket = context.wrap_socket(server._server.socket, server_side=True)
+        return server.url.replace("http://127.0.0.1", "https://localhost")
+
+    def test_a_trusted_server_is_read(self, server, url, certificate, monkeypatch):
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        server.serve("/a", b"audio")
+        assert fetch(url + "/a") == b"audio"
+
+    def test_another_is_not(self, server, url):
+        server.serve("/a", b"audio")
+        error = refusal(url + "/a")
+        assert error.message == "Failed to download audio: no secure connection to the server could be made"
+        assert server.requests == []
+
+    def test_a_handshake_that_never_comes_ends_with_the_deadline(self):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            started = time.monotonic()
+            error = refusal(f"https://127.0.0.1:{silent.getsockname()[1]}/", DownloadLimits(1_000, 1))
+        assert error.code is Code.DOWNLOAD_TIMEOUT
+        assert time.monotonic() - started < 3
