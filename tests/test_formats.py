@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audio_files import contain, decode, reencode, tone
+from audio_files import contain, decode, encode, reencode, tone
 from conftest import SPEECH
 from parakeet_worker.audio.abort import Abort, Aborted
 from parakeet_worker.audio.container import ContainerError, ContainerFile
@@ -67,6 +67,29 @@ def test_an_mp3_behind_a_large_tag_and_with_one_at_its_end():
     tag = b"ID3\x04\x00\x00\x00\x03\x00\x00" + bytes(3 << 14)
     audio = decode(tag + FILES["MP3"]() + b"TAG" + b"title".ljust(125))
     assert likeness(audio.samples, SAMPLES) > 0.93
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda samples: encode(samples, container="MP3"),
+        lambda samples: contain(samples, "mp3", "libmp3lame"),
+        lambda samples: contain(samples, "mp3", "libmp3lame", write_xing=0),
+        lambda samples: encode(samples, container="OGG", subtype="VORBIS"),
+        lambda samples: contain(samples, "ogg", "libopus"),
+        lambda samples: contain(samples, "adts", "aac", 16_000, "mono"),
+        lambda samples: contain(samples, "webm", "libopus"),
+        lambda samples: contain(samples, "amr", "libopencore_amrnb", 8_000, "mono"),
+    ],
+)
+def test_files_that_are_joined_are_read_to_the_end(make):
+    assert decode(make(tone(2.0)) + make(tone(3.0))).duration == pytest.approx(5.0, abs=0.2)
+
+
+def test_what_is_behind_one_recording_does_not_make_it_two(monkeypatch):
+    monkeypatch.setattr("parakeet_worker.audio.decode.ContainerFile", None)
+    assert decode(contain(SAMPLES, "mp3", "libmp3lame") + b"TAG" + bytes(125)).duration > 4
+    assert decode(contain(SAMPLES, "ogg", "libopus") + bytes(500)).duration > 4
 
 
 def refusal(data: bytes) -> JobError:

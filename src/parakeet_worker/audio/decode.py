@@ -9,6 +9,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from parakeet_worker.audio.abort import Abort
+from parakeet_worker.audio.chains import is_chained
 from parakeet_worker.audio.container import ContainerError, ContainerFile
 from parakeet_worker.audio.sndfile import SoundFile
 from parakeet_worker.audio.sniff import SUPPORTED_FORMATS, Kind, has_id3, sniff
@@ -131,7 +132,8 @@ def _kind(file: BinaryIO) -> Kind:
 
 
 def _open(file: BinaryIO, kind: Kind, abort: Abort) -> SoundFile | ContainerFile:
-    if kind.is_sound_file:
+    if kind.is_sound_file and not is_chained(file, kind):
+        file.seek(0)
         try:
             return SoundFile(file, abort)
         except soundfile.LibsndfileError as error:

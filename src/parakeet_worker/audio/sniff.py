@@ -40,7 +40,7 @@ SUPPORTED_FORMATS = ("WAV", "FLAC", "MP3", "OGG", "Opus", "M4A", "MP4", "WebM", 
 
 def sniff(file: BinaryIO) -> Kind | None:
     """Tell what a file is, or None where it is nothing that is known. Leaves the file anywhere."""
-    start = _past_id3(file)
+    start = past_id3(file)
     head = file.read(512)
     kind = _kind(head)
     if kind is None and start:
@@ -50,11 +50,11 @@ def sniff(file: BinaryIO) -> Kind | None:
 
 def has_id3(file: BinaryIO) -> bool:
     """Say whether a file begins with an ID3v2 tag. Leaves the file behind it."""
-    return _past_id3(file) > 0
+    return past_id3(file) > 0
 
 
-def _past_id3(file: BinaryIO) -> int:
-    """Move behind ID3v2 tags (the size is four bytes of seven bits each), and return the position."""
+def past_id3(file: BinaryIO) -> int:
+    """Move behind ID3v2 tags at the start (the size is four bytes of seven bits each), and return the position."""
     position = 0
     while True:
         file.seek(position)
