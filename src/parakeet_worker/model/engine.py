@@ -23,6 +23,9 @@ that arrives after it, and is not held up for ever by clips either."""
 # Audio that may wait, in seconds, whatever the batches take: 30 MB.
 _LEAST_ROOM_S = 480.0
 
+# A platform that stops a worker does not wait for long either.
+_CLOSING_S = 15.0
+
 # How soon a thread that waits for room sees that its job is gone.
 _ABORT_INTERVAL_S = 0.1
 
@@ -99,12 +102,12 @@ class Engine:
         await asyncio.wrap_future(self._loaded)
 
     def close(self) -> None:
-        """Let the model thread end, and wait for it: what waits already is answered."""
+        """Let the model thread end, and wait for it, but not for ever: what waits already is answered."""
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_CLOSING_S)
 
     def stage(self, samples: NDArray[np.float32]) -> Signal:
         """Start to bring a window to the device, on the caller's thread, so that the model thread need not wait for it.
