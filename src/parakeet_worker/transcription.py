@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -122,9 +123,13 @@ class Transcription:
                 earlier.result()  # raises what kept it from being transcribed
         answer = self._model.submit(self._model.stage(samples), len(self._answers) * WINDOW_INTERVAL_S)
         until = min(stretch.keep_until, stretch.start + len(samples) / SAMPLE_RATE)
-        answer.add_done_callback(lambda _: self._progress.add(until - stretch.keep_from))
+        answer.add_done_callback(partial(self._count, until - stretch.keep_from))
         self._stretches.append(stretch)
         self._answers.append(answer)
+
+    def _count(self, seconds: float, answer: "Future[Hypothesis]") -> None:
+        if not answer.cancelled():
+            self._progress.add(seconds)
 
     def _checked(self, sound: Sound) -> Iterator[NDArray[np.float32]]:
         for block in sound.blocks():
