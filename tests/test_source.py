@@ -45,6 +45,17 @@ def stalls(server) -> threading.Event:
     return released
 
 
+def drips(handler):
+    """A body that would take ten seconds and more."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    for _ in range(100):
+        handler.wfile.write(b"x")
+        handler.wfile.flush()
+        time.sleep(0.1)
+
+
 @pytest.mark.usefixtures("private_addresses")
 class TestDownload:
     def test_the_body_arrives_and_nothing_is_left(self, server, scratch):
@@ -106,16 +117,7 @@ class TestDownload:
         released.set()
 
     def test_a_server_that_drips(self, server):
-        def drip(handler):
-            handler.send_response(200)
-            handler.send_header("Content-Length", "1000")
-            handler.end_headers()
-            for _ in range(100):
-                handler.wfile.write(b"x")
-                handler.wfile.flush()
-                time.sleep(0.1)
-
-        server.routes["/drip"] = drip
+        server.routes["/drip"] = drips
         started = time.monotonic()
         assert refusal(server.url + "/drip", DownloadLimits(10_000, 1)).code is Code.DOWNLOAD_TIMEOUT
         assert time.monotonic() - started < 3
@@ -343,17 +345,8 @@ class TestWaiting:
         assert time.monotonic() - started < 2
 
     def test_a_server_that_is_too_slow_is_given_up(self, server, monkeypatch):
-        def drip(handler):
-            handler.send_response(200)
-            handler.send_header("Content-Length", "100000")
-            handler.end_headers()
-            for _ in range(100):
-                handler.wfile.write(b"x")
-                handler.wfile.flush()
-                time.sleep(0.05)
-
         monkeypatch.setattr("parakeet_worker.audio.source._RATE_INTERVAL_S", 0.3)
-        server.routes["/slow"] = drip
+        server.routes["/slow"] = drips
         error = refusal(server.url + "/slow", DownloadLimits(1_000_000, 20))
         assert error.code is Code.DOWNLOAD_TIMEOUT
         assert error.message == "Failed to download audio: the server sends less than 1000 bytes a second"
