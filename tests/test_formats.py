@@ -92,6 +92,18 @@ def test_what_is_behind_one_recording_does_not_make_it_two(monkeypatch):
     assert decode(contain(SAMPLES, "ogg", "libopus") + bytes(500)).duration > 4
 
 
+@pytest.mark.parametrize("name", ["MP3", "MPEG-TS"])
+def test_a_stream_may_begin_anywhere(name):
+    data = FILES[name]()
+    for start in (188 * 3, 1_000, 2_345) if name != "MPEG-TS" else (188 * 3,):
+        audio = decode(data[start:])
+        assert audio.duration == pytest.approx(len(SAMPLES) / 16_000, abs=0.4)
+
+
+def test_an_mp3_behind_junk():
+    assert decode(b"\x00\x12junk" * 100 + FILES["MP3"]()).duration > 4
+
+
 def refusal(data: bytes) -> JobError:
     with pytest.raises(JobError) as raised:
         decode(data)

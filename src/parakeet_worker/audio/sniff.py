@@ -9,6 +9,9 @@ _EBML, _ASF, _MPEG = b"\x1a\x45\xdf\xa3", bytes.fromhex("3026b2758e66cf11a6d900a
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"pnot", b"uuid")
 _TS_PACKET = 188
 
+# A frame of MP3 or AAC has 2,900 bytes at most, and a part of another before it.
+_HEAD_BYTES = 8_192
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -41,7 +44,7 @@ SUPPORTED_FORMATS = ("WAV", "FLAC", "MP3", "OGG", "Opus", "M4A", "MP4", "WebM", 
 def sniff(file: BinaryIO) -> Kind | None:
     """Tell what a file is, or None where it is nothing that is known. Leaves the file anywhere."""
     start = past_id3(file)
-    head = file.read(512)
+    head = file.read(_HEAD_BYTES)
     kind = _kind(head)
     if kind is None and start:
         return _MP3  # an ID3 tag with room or junk behind it
@@ -83,14 +86,39 @@ def _kind(head: bytes) -> Kind | None:
 
 
 def _mpeg_audio(head: bytes) -> Kind | None:
-    """Tell MP3 and AAC streams by the first frame's header: bits of sync, and a layer, of which AAC has none."""
-    for position in range(min(len(head) - 1, 128)):
+    """Tell MP3 and AAC by a frame that another one follows. What was recorded off a stream begins within one."""
+    for position in range(len(head) - 6):
         if head[position] == 0xFF and head[position + 1] & 0xE0 == 0xE0:
-            layer, version = head[position + 1] & 0x06, head[position + 1] & 0x18
-            if head[position + 1] & 0xF0 == 0xF0 and layer == 0:
-                return _AAC
-            if layer != 0 and version != 0x08:
-                return _MP3
-        elif position == 0 and head[0] != 0:
-            return None
+            for kind, length_of in ((_AAC, _adts_length), (_MP3, _mp3_length)):
+                length = length_of(head[position : position + 6])
+                follower = head[position + length : position + length + 6]
+                if length and (length_of(follower) if len(follower) == 6 else position == 0):
+                    return kind
     return None
+
+
+def _adts_length(header: bytes) -> int:
+    """Return the length of an ADTS frame in bytes (ISO 13818-7, 6.2), or 0 where this is no header of one."""
+    if header[0] != 0xFF or header[1] & 0xF6 != 0xF0 or header[2] >> 2 & 0x0F > 12:
+        return 0
+    return (header[3] & 0x03) << 11 | header[4] << 3 | header[5] >> 5
+
+
+_MPEG_1, _LAYER_3 = 3, 1
+_MP3_KBPS = {
+    True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),
+    False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0),
+}
+_MP3_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
+
+
+def _mp3_length(header: bytes) -> int:
+    """Return the length of an MPEG audio frame of layer 3 in bytes (ISO 11172-3, 2.4), or 0 where this is none."""
+    if header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
+        return 0
+    version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3
+    kbps, rate_index = _MP3_KBPS[version == _MPEG_1][header[2] >> 4], header[2] >> 2 & 3
+    if version not in _MP3_RATES or layer != _LAYER_3 or rate_index == 3 or kbps == 0:
+        return 0
+    samples = 144_000 if version == _MPEG_1 else 72_000
+    return samples * kbps // _MP3_RATES[version][rate_index] + (header[2] >> 1 & 1)
