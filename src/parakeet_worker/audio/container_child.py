@@ -12,6 +12,7 @@ import os
 import pkgutil
 import resource
 import sys
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
@@ -26,6 +27,8 @@ _LEAST_CPU_S, _BYTES_PER_CPU_S = 30, 50_000
 
 # Beyond what the libraries take when they are loaded.
 _MEMORY_BYTES = 1 << 30
+
+_MEMORY_MAP = Path("/proc/self/statm")
 
 # A damaged packet is left out; a file of nothing else is damaged.
 _MOST_DAMAGED = 1_000
@@ -60,15 +63,15 @@ def _limit(size: int) -> None:
     for module in pkgutil.walk_packages(av.__path__, "av."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()  # noqa: SIM115, PTH123
-    cpu_s = _LEAST_CPU_S + size // _BYTES_PER_CPU_S
-    for limit, value in (
-        (resource.RLIMIT_AS, now + _MEMORY_BYTES),
-        (resource.RLIMIT_CPU, cpu_s),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, 0),
-    ):
+    limits = {
+        resource.RLIMIT_CPU: _LEAST_CPU_S + size // _BYTES_PER_CPU_S,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_CORE: 0,
+    }
+    if _MEMORY_MAP.exists():  # on Linux; macOS does not limit memory
+        limits[resource.RLIMIT_AS] = int(_MEMORY_MAP.read_text().split()[0]) * resource.getpagesize() + _MEMORY_BYTES
+    limits[resource.RLIMIT_NOFILE] = 0
+    for limit, value in limits.items():
         resource.setrlimit(limit, (value, value))
 
 
