@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from parakeet_worker.audio.abort import Abort, Aborted
-from parakeet_worker.audio.source import Disk, DownloadLimits, open_audio
+from parakeet_worker.audio.download import Disk, DownloadLimits
+from parakeet_worker.audio.source import open_audio
 from parakeet_worker.errors import Code, JobError
 
 LIMITS = DownloadLimits(max_bytes=100_000, timeout_s=5, backoff_s=0.01)
@@ -345,7 +346,7 @@ class TestWaiting:
         assert time.monotonic() - started < 2
 
     def test_a_server_that_is_too_slow_is_given_up(self, server, monkeypatch):
-        monkeypatch.setattr("parakeet_worker.audio.source._RATE_INTERVAL_S", 0.3)
+        monkeypatch.setattr("parakeet_worker.audio.download._RATE_INTERVAL_S", 0.3)
         server.routes["/slow"] = drips
         error = refusal(server.url + "/slow", DownloadLimits(1_000_000, 20))
         assert error.code is Code.DOWNLOAD_TIMEOUT

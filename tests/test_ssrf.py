@@ -7,8 +7,9 @@ import threading
 import pytest
 
 from parakeet_worker.audio.abort import Abort
+from parakeet_worker.audio.download import DownloadLimits
 from parakeet_worker.audio.guard import is_public_by_name_only
-from parakeet_worker.audio.source import DownloadLimits, open_audio
+from parakeet_worker.audio.source import open_audio
 from parakeet_worker.errors import Code, JobError
 
 LIMITS = DownloadLimits(max_bytes=1_000, timeout_s=5, backoff_s=0.001)

@@ -12,7 +12,7 @@ import soundfile
 from audio_files import data_url, encode, tone
 from conftest import MODEL_DIR
 from parakeet_worker.audio.abort import Aborted
-from parakeet_worker.audio.source import DownloadLimits
+from parakeet_worker.audio.download import DownloadLimits
 from parakeet_worker.audio.windows import Cutting
 from parakeet_worker.errors import Code, JobError
 from parakeet_worker.model.card import Card

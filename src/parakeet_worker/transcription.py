@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from parakeet_worker.audio import SAMPLE_RATE
 from parakeet_worker.audio.abort import Abort
 from parakeet_worker.audio.decode import Sound, open_recording
-from parakeet_worker.audio.source import DownloadLimits, open_audio
+from parakeet_worker.audio.download import DownloadLimits
+from parakeet_worker.audio.source import open_audio
 from parakeet_worker.audio.windows import Cutting, Stretch, cut
 from parakeet_worker.errors import Code, JobError
 from parakeet_worker.model.engine import WINDOW_INTERVAL_S
