@@ -43,19 +43,46 @@ def data_url(data: bytes, media_type: str = "audio/wav") -> str:
 
 
 def contain(
-    samples: np.ndarray, container: str, codec: str, rate: int = 48_000, layout: str = "stereo", **options
+    samples: np.ndarray,
+    container: str,
+    codec: str,
+    rate: int = 48_000,
+    layout: str = "stereo",
+    quality: int | None = None,
+    **options,
 ) -> bytes:
     """Put 16 kHz mono samples into a container, by FFmpeg's names of it and of the codec."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "sound"
-        _write(path, samples, container, codec, rate, layout, {name: str(value) for name, value in options.items()})
+        _write(
+            path,
+            samples,
+            container,
+            codec,
+            rate,
+            layout,
+            quality,
+            {name: str(value) for name, value in options.items()},
+        )
         return path.read_bytes()
 
 
-def _write(path: Path, samples: np.ndarray, container: str, codec: str, rate: int, layout: str, options: dict) -> None:
+def _write(
+    path: Path,
+    samples: np.ndarray,
+    container: str,
+    codec: str,
+    rate: int,
+    layout: str,
+    quality: int | None,
+    options: dict,
+) -> None:
     with av.open(str(path), "w", format=container, options=options) as output:
         stream = output.add_stream(codec, rate=rate, layout=layout)
         stream.bit_rate = 12_200 if rate == 8_000 else 96_000
+        if quality is not None:  # and whatever bit rate that takes
+            stream.codec_context.flags |= av.codec.context.Flags.qscale
+            stream.codec_context.global_quality = quality * 118  # FFmpeg's FF_QP2LAMBDA
         frame = av.AudioFrame.from_ndarray((samples * 32_767).astype(np.int16)[None], format="s16", layout="mono")
         frame.sample_rate = 16_000
         resampler = av.AudioResampler(

@@ -5,6 +5,7 @@ Joining MP3 or Ogg files byte by byte is common and allowed: players go on with 
 
 from typing import BinaryIO
 
+from parakeet_worker.audio.abort import Abort
 from parakeet_worker.audio.sniff import Kind, past_id3
 
 # What a file may have behind its sound: tags, and what is left of a frame.
@@ -15,17 +16,21 @@ _OGG_HEADER, _OGG_FLAGS, _OGG_SEGMENTS = 27, 5, 26
 _OGG_FIRST_PAGE = 0x02
 
 
-def is_chained(file: BinaryIO, kind: Kind) -> bool:
-    """Say whether there is another recording behind the first. Leaves the file anywhere."""
+def is_chained(file: BinaryIO, kind: Kind, abort: Abort) -> bool:
+    """Say whether there is another recording behind the first. Leaves the file anywhere.
+
+    Raises:
+        Aborted: The job is gone.
+    """
     if kind.name == "MP3":
         return _is_chained_mp3(file)
-    return kind.name == "OGG" and _is_chained_ogg(file)
+    return kind.name == "OGG" and _is_chained_ogg(file, abort)
 
 
 def _is_chained_mp3(file: BinaryIO) -> bool:
     """Compare the file with the size that its first frame declares, where that is a Xing, Info or VBRI header."""
     start = past_id3(file)
-    head = file.read(256)
+    head = file.read(256) + bytes(16)  # the file may end within the header
     size = file.seek(0, 2) - start
     declared = 0
     for name in (b"Xing", b"Info"):
@@ -38,10 +43,11 @@ def _is_chained_mp3(file: BinaryIO) -> bool:
     return declared > 0 and size - declared > max(_LEAST_REST, _LEAST_PART * size)
 
 
-def _is_chained_ogg(file: BinaryIO) -> bool:
+def _is_chained_ogg(file: BinaryIO, abort: Abort) -> bool:
     """Look for the first page of a stream behind pages that are none."""
     position, is_past_start = 0, False
     while True:
+        abort.check()
         file.seek(position)
         header = file.read(_OGG_HEADER)
         if len(header) < _OGG_HEADER or header[:4] != b"OggS":

@@ -27,6 +27,9 @@ _SILENCE_S = 10.0
 # How soon it is seen that a job is gone.
 _ABORT_INTERVAL_S = 0.1
 
+# A message holds a second of samples, or one packet of the file where that is longer.
+_SAMPLE_BYTES, _MOST_BYTES = 4, 256 << 20
+
 # What the child needs of this process's environment, which may hold secrets.
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG")
 
@@ -62,7 +65,11 @@ class ContainerFile:
             _, opened, _ = self._message()
             said = json.loads(opened)
             self.sample_rate = int(said["sample_rate"])
-            self.declared_seconds: float | None = said["declared_seconds"]
+            declared = said["declared_seconds"]
+            self.declared_seconds = None if declared is None else float(declared)
+        except (ValueError, KeyError, TypeError) as error:  # a child that a file has taken over may say anything
+            self.close()
+            raise ContainerError("damaged") from error
         except BaseException:
             self.close()
             raise
@@ -78,7 +85,7 @@ class ContainerFile:
             kind, content, self._frames = self._message()
             if kind == END:
                 return
-            if kind != BLOCK:
+            if kind != BLOCK or len(content) % _SAMPLE_BYTES:
                 raise ContainerError("damaged")
             yield np.frombuffer(content, np.float32)
 
@@ -91,6 +98,8 @@ class ContainerFile:
 
     def _message(self) -> tuple[bytes, bytes, int]:
         kind, length, frames = HEADER.unpack(self._read(HEADER.size))
+        if length > _MOST_BYTES:
+            raise ContainerError("damaged")
         content = self._read(length)
         if kind == FAILED:
             raise ContainerError(content.decode("ascii", "replace"))

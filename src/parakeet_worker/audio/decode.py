@@ -90,7 +90,7 @@ class _Whole:
 
     @property
     def declared_seconds(self) -> float | None:
-        return self._sound.declared_seconds
+        return None if self._kind.is_guessed else self._sound.declared_seconds
 
     @property
     def decoded_seconds(self) -> float:
@@ -132,7 +132,7 @@ def _kind(file: BinaryIO) -> Kind:
 
 
 def _open(file: BinaryIO, kind: Kind, abort: Abort) -> SoundFile | ContainerFile:
-    if kind.is_sound_file and not is_chained(file, kind):
+    if kind.is_sound_file and not is_chained(file, kind, abort):
         file.seek(0)
         try:
             return SoundFile(file, abort)

@@ -9,6 +9,12 @@ _EBML, _ASF, _MPEG = b"\x1a\x45\xdf\xa3", bytes.fromhex("3026b2758e66cf11a6d900a
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"pnot", b"uuid")
 _TS_PACKET = 188
 
+# Files have one tag or two. A file of nothing else would keep a thread busy for a minute.
+_MOST_TAGS = 100
+
+# The header of an MP3 file stands behind four bytes of its first frame's own and 32 of side information at most.
+_MP3_HEADER_WITHIN = 256
+
 # A frame of MP3 or AAC has 2,900 bytes at most, and a part of another before it.
 _HEAD_BYTES = 8_192
 
@@ -22,18 +28,23 @@ class Kind:
         is_sound_file: Whether libsndfile is asked first.
         demuxer: FFmpeg's demuxer for it, where libsndfile is not asked or cannot read it; None where there is none.
         is_exact: Whether its header says exactly how long it is, so that a shorter one is truncated.
+        is_guessed: Whether it has no header, so that its length is a guess from the bit rate of its first frames.
     """
 
     name: str
     is_sound_file: bool
     demuxer: str | None
     is_exact: bool = False
+    is_guessed: bool = False
 
 
 _WAV, _FLAC = Kind("WAV", True, None, True), Kind("FLAC", True, None, True)
 _AIFF, _CAF = Kind("AIFF", True, None, True), Kind("CAF", True, "caf", True)
 _MP3, _OGG = Kind("MP3", True, "mp3"), Kind("OGG", True, "ogg")
-_MP4, _WEBM, _AAC = Kind("MP4", False, "mov"), Kind("WebM", False, "matroska"), Kind("AAC", False, "aac")
+# libsndfile stops where it guesses the end.
+_BARE_MP3 = Kind("MP3", False, "mp3", is_guessed=True)
+_AAC = Kind("AAC", False, "aac", is_guessed=True)
+_MP4, _WEBM = Kind("MP4", False, "mov"), Kind("WebM", False, "matroska")
 _AMR, _WMA, _AVI = Kind("AMR", False, "amr"), Kind("WMA", False, "asf"), Kind("AVI", False, "avi")
 _TS, _PS = Kind("MPEG-TS", False, "mpegts"), Kind("MPEG", False, "mpeg")
 
@@ -47,8 +58,8 @@ def sniff(file: BinaryIO) -> Kind | None:
     head = file.read(_HEAD_BYTES)
     kind = _kind(head)
     if kind is None and start:
-        return _MP3  # an ID3 tag with room or junk behind it
-    return kind
+        return _BARE_MP3  # an ID3 tag with room or junk behind it
+    return _BARE_MP3 if kind is _MP3 and not _declares_frames(head) else kind
 
 
 def has_id3(file: BinaryIO) -> bool:
@@ -59,12 +70,13 @@ def has_id3(file: BinaryIO) -> bool:
 def past_id3(file: BinaryIO) -> int:
     """Move behind ID3v2 tags at the start (the size is four bytes of seven bits each), and return the position."""
     position = 0
-    while True:
+    for _ in range(_MOST_TAGS):
         file.seek(position)
         tag = file.read(10)
         if tag[:3] != b"ID3" or len(tag) < 10:
-            return file.seek(position)
+            break
         position += 10 + (tag[6] << 21 | tag[7] << 14 | tag[8] << 7 | tag[9])
+    return file.seek(position)
 
 
 def _kind(head: bytes) -> Kind | None:
@@ -102,6 +114,13 @@ def _adts_length(header: bytes) -> int:
     if header[0] != 0xFF or header[1] & 0xF6 != 0xF0 or header[2] >> 2 & 0x0F > 12:
         return 0
     return (header[3] & 0x03) << 11 | header[4] << 3 | header[5] >> 5
+
+
+def _declares_frames(head: bytes) -> bool:
+    """Say whether the first frame of an MP3 file counts the frames, as a Xing or Info header may and a VBRI must."""
+    frame = head[:_MP3_HEADER_WITHIN] + bytes(8)  # the file may end within the header
+    places = [frame.find(name) for name in (b"Xing", b"Info")]
+    return b"VBRI" in frame or any(place >= 0 and frame[place + 7] & 1 for place in places)
 
 
 _MPEG_1, _LAYER_3 = 3, 1

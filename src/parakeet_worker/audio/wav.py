@@ -13,6 +13,9 @@ _CODECS = frozenset({0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011, 0x0031, 0xF
 # A program that wrote to a pipe could not go back to fill in the size, and left zero or something near the maximum.
 _UNKNOWN_FROM = 0x7FFFF000
 
+# Files have some tens of chunks. One of nothing else would keep a thread busy for a minute.
+_MOST_CHUNKS = 10_000
+
 
 @dataclass(frozen=True)
 class WavHeader:
@@ -47,7 +50,9 @@ def read_header(file: BinaryIO) -> WavHeader | None:
     is_codec_known = True
     long_size = 0
     position = 12
-    while position + 8 <= file_end:
+    for _ in range(_MOST_CHUNKS):
+        if position + 8 > file_end:
+            break
         file.seek(position)
         name, size = struct.unpack(f"{order}4sI", file.read(8))
         content = position + 8
