@@ -20,6 +20,7 @@ from parakeet_worker.model.card import CARD, Card, parameter_count, sha256
 from parakeet_worker.model.comparison import DifferentModel, compare
 from parakeet_worker.model.fitness import agreement
 from parakeet_worker.model.hub import PARAKEET_TDT_0_6B_V2, Pin
+from parakeet_worker.model.hub import main as download_main
 from parakeet_worker.model.loading import load_model
 from parakeet_worker.model.recognizer import NemoRecognizer
 
@@ -204,6 +205,24 @@ def test_a_model_from_the_hub(hub, nemo_file, tmp_path):
     assert card["license"] == "CC-BY-4.0"
     assert card["max_duration"] == 24 * 60
     assert card["source"] == {"name": card["name"], "revision": REVISION, "sha256": sha256(nemo_file)}
+
+
+def test_a_download_is_kept_for_the_bake(hub, nemo_file, tmp_path):
+    pinned = ["--revision", REVISION, "--sha256", sha256(nemo_file)]
+    fetch = [sys.executable, "-m", "parakeet_worker.model.hub", "nvidia/parakeet-tdt-0.6b-v2", *pinned]
+    done = subprocess.run([*fetch, "--to", tmp_path / "kept"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    hub.close()
+    done = run(
+        "nvidia/parakeet-tdt-0.6b-v2", "--out", str(tmp_path / "out"), "--downloads", str(tmp_path / "kept"), *pinned
+    )
+    assert done.returncode == 0, done.stderr
+    assert Card.read(tmp_path / "out").source["revision"] == REVISION
+
+
+def test_a_path_is_not_downloaded(tmp_path):
+    download_main([str(MODEL_DIR), "--to", str(tmp_path / "kept")])
+    assert not (tmp_path / "kept").exists()
 
 
 def test_a_hub_that_sends_another_file(hub, tmp_path):

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from parakeet_worker.audio import SAMPLE_RATE
 from parakeet_worker.model.card import CARD, CONFIG, TOKENIZER_FILES, WEIGHTS, Card, sha256
-from parakeet_worker.model.hub import PARAKEET_TDT_0_6B_V2, HubError, Pin, download
+from parakeet_worker.model.hub import PARAKEET_TDT_0_6B_V2, HubError, download, find_pin, is_local
 
 _CLASS = "nemo.collections.asr.models.rnnt_bpe_models.EncDecRNNTBPEModel"
 _STEPS = ("unpack", "configuration", "weights", "checksums", "check")
@@ -249,6 +249,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--revision", help="commit of the Hugging Face model (40 digits); known for the default model")
     parser.add_argument("--sha256", help="checksum of the .nemo file; known for the default model")
     parser.add_argument("--file", help="the .nemo file in the Hugging Face model (default: <name>.nemo)")
+    parser.add_argument("--downloads", type=Path, help="where to keep what is downloaded, for the next bake")
     parser.add_argument("--name", help="the model's name (default: from the source)")
     parser.add_argument("--description", default="", help="what it is for")
     parser.add_argument("--license", default=None, help="licence of the weights")
@@ -263,7 +264,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         card = _bake_source(options)
-    except (BakeError, HubError, ValueError) as error:
+    except (BakeError, HubError) as error:
         sys.exit(f"bake: {error}")
     print(f"{options.out}: {card.name}, {card.parameters:,} parameters, {CARD} written")  # noqa: T201 - a command line
 
@@ -290,23 +291,17 @@ def _bake_source(options: argparse.Namespace) -> Card:
 
 def _source(options: argparse.Namespace, scratch: Path) -> tuple[Path, dict[str, str]]:
     """Return the .nemo file that is meant, and what the card says of where it came from."""
-    local = Path(options.source)
-    if local.suffix == ".nemo" or local.exists():
+    if is_local(options.source):
+        local = Path(options.source)
         if not local.is_file():
             raise BakeError(f"{local} is not a file")
         found = sha256(local)
         if options.sha256 not in (None, found):
             raise BakeError(f"{local.name} has the SHA-256 {found}, not {options.sha256}")
         return local, {"name": local.name, "sha256": found}
-    known = PARAKEET_TDT_0_6B_V2
-    if options.source == known.name and options.revision is None and options.sha256 is None:
-        pin = known
-    elif options.revision and options.sha256:
-        file = options.file or f"{options.source.split('/')[-1]}.nemo"
-        pin = Pin(options.source, file, options.revision, options.sha256)
-    else:
-        raise BakeError("a Hugging Face model needs --revision and --sha256, both or neither for " + known.name)
-    return download(pin, scratch), {"name": pin.name, "revision": pin.revision, "sha256": pin.sha256}
+    pin = find_pin(options.source, options.revision, options.sha256, options.file)
+    file = download(pin, options.downloads or scratch)
+    return file, {"name": pin.name, "revision": pin.revision, "sha256": pin.sha256}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,12 @@
-"""Getting a `.nemo` file from the Hugging Face hub: one revision of one file, checked against its SHA-256."""
+"""Getting a `.nemo` file from the Hugging Face hub: one revision of one file, checked against its SHA-256.
 
+python -m parakeet_worker.model.hub nvidia/parakeet-tdt-0.6b-v2 --to downloads
+"""
+
+import argparse
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,8 +56,38 @@ PARAKEET_TDT_0_6B_V2 = Pin(
 """What production bakes. The checksum is the one that the hub's tree API gives for the file (`lfs.oid`)."""
 
 
+def is_local(source: str) -> bool:
+    """Say whether a model's source is a file or a directory here, rather than a name on the hub."""
+    return source.endswith(".nemo") or Path(source).exists()
+
+
+def find_pin(name: str, revision: str | None = None, checksum: str | None = None, file: str | None = None) -> Pin:
+    """Say which version of which file is meant.
+
+    Args:
+        name: The repository.
+        revision: The commit; known of the default model.
+        checksum: SHA-256 of the file; known of the default model.
+        file: The file; where it is None, named as the repository.
+
+    Raises:
+        HubError: That pins nothing.
+    """
+    known = PARAKEET_TDT_0_6B_V2
+    if name == known.name and not revision and not checksum:
+        return known
+    if not revision or not checksum:
+        raise HubError("a Hugging Face model needs --revision and --sha256, both or neither for " + known.name)
+    try:
+        return Pin(name, file or f"{name.split('/')[-1]}.nemo", revision, checksum)
+    except ValueError as error:
+        raise HubError(str(error)) from error
+
+
 def download(pin: Pin, directory: Path) -> Path:
     """Download a pinned file into `directory`, with a progress bar, and return its path.
+
+    A file that is there already, from an earlier call, is not downloaded again.
 
     `HF_ENDPOINT` names another hub, `HF_TOKEN` a token for it, as everywhere in Hugging Face's tools.
 
@@ -74,3 +109,23 @@ def download(pin: Pin, directory: Path) -> Path:
         path.unlink()
         raise HubError(f"{pin.file} has the SHA-256 {found}, not {pin.sha256}: it is not the pinned file")
     return path
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Download a model ahead of its bake, for an image whose download is a layer of its own; see `--help`."""
+    parser = argparse.ArgumentParser(prog="python -m parakeet_worker.model.hub", description="Download a .nemo file.")
+    parser.add_argument("source", help="a Hugging Face model; of a path here there is nothing to download")
+    parser.add_argument("--to", type=Path, required=True, help="the directory for it")
+    parser.add_argument("--revision", help="commit of the model (40 digits); known for the default model")
+    parser.add_argument("--sha256", help="checksum of the file; known for the default model")
+    options = parser.parse_args(arguments)
+    if is_local(options.source):
+        return
+    try:
+        download(find_pin(options.source, options.revision, options.sha256), options.to)
+    except HubError as error:
+        sys.exit(f"hub: {error}")
+
+
+if __name__ == "__main__":
+    main()
