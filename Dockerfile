@@ -6,7 +6,7 @@ FROM ${BASE_IMAGE} AS python
 # The distribution's mirrors keep one version of a package: a pinned one would fail to build some weeks later.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends ca-certificates python3 \
+    && apt-get install --yes --no-install-recommends --no-upgrade ca-certificates python3 \
     && rm -rf /var/lib/apt/lists/*
 
 # The packages, byte-compiled by pip, which itself stays out of them.

@@ -47,7 +47,7 @@ async def transcribe(engine: Engine, windows) -> list[Hypothesis]:
     """Transcribe the windows of one recording, as a job does."""
     answers = [engine.submit(window, index * WINDOW_INTERVAL_S) for index, window in enumerate(windows)]
     try:
-        return await asyncio.gather(*map(asyncio.wrap_future, answers))
+        return [heard.hypothesis for heard in await asyncio.gather(*map(asyncio.wrap_future, answers))]
     finally:
         engine.withdraw(answers)
 

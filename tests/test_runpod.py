@@ -166,7 +166,7 @@ class Fault:
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
-    async def __call__(self, _, __):
+    async def __call__(self, _, __, ___):
         raise self.error
 
     def close(self):

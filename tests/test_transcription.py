@@ -16,9 +16,11 @@ from parakeet_worker.audio.download import DownloadLimits
 from parakeet_worker.audio.windows import Cutting
 from parakeet_worker.errors import Code, JobError
 from parakeet_worker.model.card import Card
+from parakeet_worker.model.engine import Heard
 from parakeet_worker.model.hypothesis import Hypothesis
 from parakeet_worker.model.timestamps import Token
 from parakeet_worker.progress import Progress
+from parakeet_worker.record import Record
 from parakeet_worker.transcription import Limits, Transcription
 
 CUTTING = Cutting(whole=10.0, shortest=3.0, longest=4.0, overlap=0.5)
@@ -48,7 +50,7 @@ class Model:
         else:
             count = len(window) // 4_000
             tokens = tuple(Token("▁w", index / 4, index / 4 + 0.1) for index in range(count))
-            answer.set_result(Hypothesis(" ".join("w" * count), tokens))
+            answer.set_result(Heard(Hypothesis(" ".join("w" * count), tokens), 1.0, 2.0, 3.0, 4))
         return answer
 
     def withdraw(self, answers):
@@ -60,7 +62,7 @@ class Model:
 
 
 def transcribe(data: bytes, model: Model, limits: Limits = LIMITS, report=lambda *_: None):
-    transcription = Transcription(model, limits, Progress(report, iter(range(1_000)).__next__))
+    transcription = Transcription(model, limits, Progress(report, iter(range(1_000)).__next__), Record())
     recording = transcription.load(data_url(data))
     return recording, asyncio.run(transcription.hypothesis())
 
@@ -129,7 +131,7 @@ def test_a_window_that_fails_stops_the_rest():
 def test_an_abandoned_one_stops_while_it_waits_for_room():
     model = Model()
     model.room.clear()
-    transcription = Transcription(model, LIMITS, Progress(lambda *_: None))
+    transcription = Transcription(model, LIMITS, Progress(lambda *_: None), Record())
     threading.Timer(0.1, transcription.abandon).start()
     with pytest.raises(Aborted):
         transcription.load(data_url(encode(tone(50.0))))

@@ -1,7 +1,6 @@
 """From a valid request to the fields of its result: the table of actions, and what each of them does."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from parakeet_worker.contract import Action, Request
 from parakeet_worker.envelope import utc_timestamp
 from parakeet_worker.model.card import Card, parameter_count
 from parakeet_worker.progress import Progress, Report
+from parakeet_worker.record import Record
 from parakeet_worker.result import Fields, build_result
 from parakeet_worker.transcription import Limits, SpeechModel, Transcription
 
@@ -58,18 +58,23 @@ class Dispatcher:
         self._limits = limits
         # Most of a download is waiting. A cancelled one may wait on for a moment, beside the one that takes its slot.
         self._loaders = ThreadPoolExecutor(2 * concurrency, thread_name_prefix="audio")
-        self._actions: Mapping[Action, Callable[[Request, Caller], Awaitable[Fields]]] = {
+        self._actions: Mapping[Action, Callable[[Request, Caller, Record], Awaitable[Fields]]] = {
             "transcribe": self._transcribe,
             "model_info": self._model_info,
         }
 
-    async def __call__(self, request: Request, caller: Caller) -> Fields:
+    async def __call__(self, request: Request, caller: Caller, record: Record) -> Fields:
         """Carry out a request and return the fields of its result, without `status`.
+
+        Args:
+            request: What to do.
+            caller: Whom for.
+            record: Is told how long what took.
 
         Raises:
             JobError: It cannot be done, for a reason that the caller is told.
         """
-        return await self._actions[request.action](request, caller)
+        return await self._actions[request.action](request, caller, record)
 
     async def ready(self) -> None:
         """Wait until requests can be carried out at once.
@@ -83,10 +88,9 @@ class Dispatcher:
         """Let the model go, once what waits for it is answered."""
         self._model.close()
 
-    async def _transcribe(self, request: Request, caller: Caller) -> Fields:
-        started = time.monotonic()
+    async def _transcribe(self, request: Request, caller: Caller, record: Record) -> Fields:
         loop = asyncio.get_running_loop()
-        transcription = Transcription(self._model, self._limits, Progress(caller.report))
+        transcription = Transcription(self._model, self._limits, Progress(caller.report), record)
         try:
             recording = await loop.run_in_executor(self._loaders, transcription.load, request.audio_url)
             hypothesis = await transcription.hypothesis()
@@ -97,7 +101,7 @@ class Dispatcher:
             build_result,
             hypothesis,
             recording,
-            time.monotonic() - started,
+            record.seconds,
             timestamps=request.timestamps,
             max_bytes=caller.max_bytes,
         )
@@ -105,7 +109,7 @@ class Dispatcher:
         result = await loop.run_in_executor(self._loaders, build) if transcription.is_cut else build()
         return result | {"timestamp": utc_timestamp()}
 
-    async def _model_info(self, _: Request, __: Caller) -> Fields:
+    async def _model_info(self, _: Request, __: Caller, ___: Record) -> Fields:
         card = self._card
         return {
             "model": card.name,

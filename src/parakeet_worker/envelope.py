@@ -33,3 +33,8 @@ def failure(error: JobError) -> Envelope:
     if error.code is Code.DEVICE_FAILED:
         envelope["refresh_worker"] = True
     return envelope
+
+
+def internal_failure() -> Envelope:
+    """Wrap a fault of the worker's own, of which the caller is told no more than that."""
+    return failure(JobError(Code.INTERNAL_ERROR, "the worker failed to process the job; try again"))

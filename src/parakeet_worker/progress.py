@@ -3,9 +3,13 @@
 import threading
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 
 Report = Callable[[float, float | None], object]
 """Called with the seconds of audio that are done, and how many there are in all, where that is known."""
+
+teller: ContextVar[Report] = ContextVar("teller")
+"""Who tells the platform of the job that is being answered; unset where there is no platform."""
 
 _SHORTEST_S = 30.0
 _INTERVAL_S = 1.0

@@ -70,6 +70,7 @@ class Settings:
         pass_seconds: Longest recording that is decoded in one pass, in seconds.
         max_disk_mb: Disk that all downloads together use, in megabytes of 1,000,000 bytes.
         lean_imports: Whether to import of NeMo only what serving needs.
+        log_format: `text` or `json`: the form of a job's line in the log.
     """
 
     model_dir: Path = field(
@@ -149,6 +150,11 @@ class Settings:
             _boolean,
             "true",
             "`false` imports NeMo whole: the start takes seconds more, the answers are the same.",
+        )
+    )
+    log_format: str = field(
+        metadata=_variable(
+            "PARAKEET_LOG_FORMAT", _choice("text", "json"), "text", "`json` makes each job's line in the log an object."
         )
     )
 

@@ -51,7 +51,8 @@ def build_worker(settings: Settings) -> "Worker":
         settings.max_audio_minutes * 60.0,
         Cutting(min(card.max_duration, settings.pass_seconds), *card.windows),
     )
-    return Worker(Dispatcher(engine, card, limits, settings.concurrency_on_device))
+    dispatcher = Dispatcher(engine, card, limits, settings.concurrency_on_device)
+    return Worker(dispatcher, logs_json=settings.log_format == "json")
 
 
 def _load(settings: Settings, card: Card, files: ModelFiles) -> "Recognizer":
@@ -61,8 +62,9 @@ def _load(settings: Settings, card: Card, files: ModelFiles) -> "Recognizer":
     laps = Laps(started)
     recognizer = prepare(settings, card, files, laps)
 
-    from parakeet_worker.serving import log
+    from parakeet_worker.serving import choose_log_level, log
 
+    choose_log_level()
     log.info(f"{card.name} is ready after {time.monotonic() - started:.2f} s: {laps}.")
     return recognizer
 

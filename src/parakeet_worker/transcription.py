@@ -2,8 +2,10 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -18,10 +20,11 @@ from parakeet_worker.audio.download import DownloadLimits
 from parakeet_worker.audio.source import open_audio
 from parakeet_worker.audio.windows import Cutting, Stretch, cut
 from parakeet_worker.errors import Code, JobError
-from parakeet_worker.model.engine import WINDOW_INTERVAL_S
+from parakeet_worker.model.engine import WINDOW_INTERVAL_S, Heard
 from parakeet_worker.model.hypothesis import Hypothesis, Signal
 from parakeet_worker.model.stitching import stitch
 from parakeet_worker.progress import Progress
+from parakeet_worker.record import Record
 from parakeet_worker.result import Recording
 
 
@@ -32,11 +35,11 @@ class SpeechModel(Protocol):
         """Start to bring 16 kHz mono float32 samples, shape (samples,), to the device."""
         ...
 
-    def submit(self, window: Signal, delay: float = 0.0) -> "Future[Hypothesis]":
+    def submit(self, window: Signal, delay: float = 0.0) -> "Future[Heard]":
         """Queue a window."""
         ...
 
-    def withdraw(self, answers: Iterable["Future[Hypothesis]"]) -> None:
+    def withdraw(self, answers: Iterable["Future[Heard]"]) -> None:
         """Take windows out of the queue."""
         ...
 
@@ -69,15 +72,18 @@ class Transcription:
         model: Hears the windows.
         limits: What the recording may cost.
         progress: Is told of the windows that are done.
+        record: Is told how long what took.
     """
 
-    def __init__(self, model: SpeechModel, limits: Limits, progress: Progress) -> None:
+    def __init__(self, model: SpeechModel, limits: Limits, progress: Progress, record: Record) -> None:
         self._model = model
         self._limits = limits
         self._progress = progress
+        self._record = record
         self._abort = Abort()
         self._stretches: list[Stretch] = []
-        self._answers: list[Future[Hypothesis]] = []
+        self._answers: list[Future[Heard]] = []
+        self._waited = 0.0
 
     @property
     def is_cut(self) -> bool:
@@ -91,16 +97,29 @@ class Transcription:
             Aborted: `abandon()` was called.
             JobError: It cannot be had, is no audio, is too long, or a part of it could not be transcribed.
         """
-        with open_audio(url, self._limits.download, self._abort) as file, open_recording(file, self._abort) as sound:
-            if sound.declared_seconds is not None:
-                self._check_length(sound.declared_seconds)
-            self._progress.total = sound.declared_seconds
-            for stretch, samples in cut(self._checked(sound), self._limits.cutting):
-                if self._answers:
-                    self._model.wait_for_room(self._abort)
-                self._queue(stretch, samples)
-            self._progress.total = sound.decoded_seconds
+        with ExitStack() as files:
+            with self._record.timing("download"):
+                file = files.enter_context(open_audio(url, self._limits.download, self._abort))
+            began = time.monotonic()
+            try:
+                sound = files.enter_context(open_recording(file, self._abort))
+                self._decode(sound)
+            finally:
+                self._record.add("decode", time.monotonic() - began - self._waited)
+            self._record.audio_s = sound.decoded_seconds
             return Recording(sound.decoded_seconds, sound.sample_rate)
+
+    def _decode(self, sound: Sound) -> None:
+        if sound.declared_seconds is not None:
+            self._check_length(sound.declared_seconds)
+        self._progress.total = sound.declared_seconds
+        for stretch, samples in cut(self._checked(sound), self._limits.cutting):
+            if self._answers:
+                began = time.monotonic()
+                self._model.wait_for_room(self._abort)
+                self._waited += time.monotonic() - began
+            self._queue(stretch, samples)
+        self._progress.total = sound.decoded_seconds
 
     async def hypothesis(self) -> Hypothesis:
         """Wait for all windows, and join what was heard in them.
@@ -109,7 +128,8 @@ class Transcription:
             JobError: A window could not be transcribed.
         """
         heard = await asyncio.gather(*map(asyncio.wrap_future, self._answers))
-        parts = list(zip(self._stretches, heard, strict=True))
+        self._record.hear(heard)
+        parts = [(stretch, window.hypothesis) for stretch, window in zip(self._stretches, heard, strict=True)]
         return await asyncio.to_thread(stitch, parts) if self.is_cut else stitch(parts)
 
     def abandon(self) -> None:
@@ -128,7 +148,7 @@ class Transcription:
         self._stretches.append(stretch)
         self._answers.append(answer)
 
-    def _count(self, seconds: float, answer: "Future[Hypothesis]") -> None:
+    def _count(self, seconds: float, answer: "Future[Heard]") -> None:
         if not answer.cancelled():
             self._progress.add(seconds)
 

@@ -49,13 +49,33 @@ class Stats:
     busy_s: float = 0.0
 
 
+@dataclass(frozen=True)
+class Heard:
+    """What became of one window.
+
+    Attributes:
+        hypothesis: What was heard in it.
+        queued: When it was queued, in seconds of `time.monotonic()`, as are the next two.
+        started: When its batch was begun.
+        ended: When its batch was decoded.
+        batch: Windows in that batch.
+    """
+
+    hypothesis: Hypothesis
+    queued: float
+    started: float
+    ended: float
+    batch: int
+
+
 @dataclass(eq=False)
 class _Window:
     """One window in the queue, and the answer that its job awaits."""
 
     signal: Signal
+    queued: float
     due: float
-    answer: "Future[Hypothesis]" = field(default_factory=Future)
+    answer: "Future[Heard]" = field(default_factory=Future)
 
     @property
     def seconds(self) -> float:
@@ -117,7 +137,7 @@ class Engine:
         """
         return self._recognizer.stage(samples) if self._recognizer and not self._is_broken else samples
 
-    def submit(self, window: Signal, delay: float = 0.0) -> "Future[Hypothesis]":
+    def submit(self, window: Signal, delay: float = 0.0) -> "Future[Heard]":
         """Queue a window, on any thread, for the next batch that it fits into.
 
         Args:
@@ -125,16 +145,17 @@ class Engine:
             delay: Seconds by which it lets others go first. See `WINDOW_INTERVAL_S`.
 
         Returns:
-            Its hypothesis to be, or the JobError for its job.
+            What will have been heard in it, or the JobError for its job.
         """
-        queued = _Window(window, time.monotonic() + delay)
+        now = time.monotonic()
+        queued = _Window(window, now, now + delay)
         with self._changed:
             self._waiting.append(queued)
             self._changed.notify_all()
         self.start()
         return queued.answer
 
-    def withdraw(self, answers: Iterable["Future[Hypothesis]"]) -> None:
+    def withdraw(self, answers: Iterable["Future[Heard]"]) -> None:
         """Take windows that nobody waits for out of the queue. One that is being decoded is finished in vain."""
         for answer in answers:
             answer.cancel()
@@ -230,16 +251,17 @@ class Engine:
             self._is_broken = True
             _fail(batch, _device_failed(error))
             return
+        ended = time.monotonic()
         self.stats = replace(
             self.stats,
             batches=self.stats.batches + 1,
             windows=self.stats.windows + len(batch),
             audio_s=self.stats.audio_s + sum(window.seconds for window in batch),
             padded_s=self.stats.padded_s + _padded(batch),
-            busy_s=self.stats.busy_s + time.monotonic() - started,
+            busy_s=self.stats.busy_s + ended - started,
         )
         for window, hypothesis in zip(batch, hypotheses, strict=True):
-            window.answer.set_result(hypothesis)
+            window.answer.set_result(Heard(hypothesis, window.queued, started, ended, len(batch)))
 
 
 def _padded(batch: Sequence[_Window]) -> float:

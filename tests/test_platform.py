@@ -1,0 +1,377 @@
+"""The worker as it runs on RunPod: `handler.py` in its loop, against a platform, called with the platform's clients."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import runpod
+import soundfile
+
+from audio_files import data_url, encode, tone
+from conftest import ROOT, LoopbackServer, check_schema
+from runpod_platform import API_KEY, ENDPOINT, Platform, wait_until, worker_process
+
+TEXT = "The children must learn to reason."
+ANSWER_S = 30
+
+
+@pytest.fixture
+def platform():
+    platform = Platform()
+    yield platform
+    platform.close()
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory):
+    """A platform and a worker of it, whose log is `live.log`."""
+    platform = Platform()
+    log = tmp_path_factory.mktemp("worker") / "log"
+    with worker_process(platform, log, PARAKEET_CONCURRENCY="64", PYTHONFAULTHANDLER="1") as process:
+        platform.log = log
+        yield platform
+        process.terminate()
+        try:
+            assert process.wait(20) == 0
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGABRT); time.sleep(1); raise
+    platform.close()
+
+
+@pytest.fixture(scope="module")
+def web():
+    server = LoopbackServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def endpoint(live):
+    """The SDK's own client."""
+    endpoint = runpod.Endpoint(ENDPOINT, api_key=API_KEY)
+    endpoint.rp_client.endpoint_url_base = f"{live.url}/v2"
+    return endpoint
+
+
+@pytest.fixture(scope="module")
+def clip(clips):
+    return {"audio_url": data_url(clips[2].path.read_bytes())}
+
+
+def line_of(log, job_id: str) -> str:
+    """The one line of a job in the worker's log."""
+    pattern = re.compile(rf"{job_id} \| ((?:transcribe|model_info) .*)")
+    assert wait_until(lambda: pattern.search(log.read_text()), 5)
+    (line,) = pattern.findall(log.read_text())
+    return line
+
+
+def test_both_actions(endpoint, clip):
+    answer = endpoint.run_sync({"input": clip | {"timestamps": True}}, timeout=ANSWER_S)
+    check_schema(answer, "transcribe")
+    assert answer["text"] == TEXT
+    job = endpoint.run({"input": {"action": "model_info"}})
+    check_schema(job.output(timeout=ANSWER_S), "model_info")
+    assert job.status() == "COMPLETED"
+
+
+def test_a_failure_as_its_caller_sees_it(endpoint, live, web):
+    job = endpoint.run({"input": {"audio_url": f"{web.url}/none.wav?signature=secret"}})
+    assert wait_until(lambda: job.status() == "FAILED")
+    shown = endpoint.rp_client.get(f"{ENDPOINT}/status/{job.job_id}")
+    assert shown["error"] == "Failed to download audio: 404 Not Found"
+    assert shown["output"].keys() == {"status", "code", "timestamp"}
+    assert (shown["output"]["status"], shown["output"]["code"]) == ("error", "download_failed")
+    line = line_of(live.log, job.job_id)
+    assert re.fullmatch(
+        r"transcribe download_failed \(Failed to download audio: 404 Not Found\): "
+        r"[\d.]+ s, download [\d.]+ s",
+        line,
+    )
+    assert "secret" not in live.log.read_text()
+
+
+def test_64_jobs_in_flight(endpoint, clips):
+    inputs = [{"audio_url": data_url(clip.path.read_bytes())} for clip in clips] * 2
+    with ThreadPoolExecutor(64) as callers:
+        answers = list(callers.map(lambda given: endpoint.run_sync({"input": given}, timeout=ANSWER_S), inputs[:64]))
+    assert all(answer["status"] == "success" for answer in answers)
+    assert [answer["text"] for answer in answers[:24]] == [answer["text"] for answer in answers[40:]]
+
+
+def test_the_log_has_one_line_for_a_job(endpoint, live, clip):
+    job = endpoint.run({"input": clip})
+    assert job.output(timeout=ANSWER_S)["text"] == TEXT
+    assert re.fullmatch(
+        r"transcribe ok: \d\.\d{3} s of audio in \d\.\d{3} s \(RTFx \d+\), download \d\.\d{3} s, decode \d\.\d{3} s, "
+        r"queue \d\.\d{3} s, model \d\.\d{3} s, batch \d+",
+        line_of(live.log, job.job_id),
+    )
+    assert TEXT not in live.log.read_text()
+    assert "base64" not in live.log.read_text()
+
+
+def test_progress_of_a_long_job(endpoint, live):
+    job = endpoint.run({"input": {"audio_url": data_url(encode(tone(1800.0, 8_000), 8_000, container="FLAC"))}})
+    seen = []
+
+    def is_done() -> bool:
+        shown = endpoint.rp_client.get(f"{ENDPOINT}/status/{job.job_id}")
+        if shown["status"] == "IN_PROGRESS" and "output" in shown:
+            seen.append(shown["output"])
+        return shown["status"] == "COMPLETED"
+
+    assert wait_until(is_done, 60)
+    check_schema(job.output(), "transcribe")
+    assert seen
+    for update in seen:
+        assert 0 < update["seconds_done"] < 1800
+        assert update["seconds_total"] == 1800
+    assert live.jobs[job.job_id].answers == 1
+
+
+def test_the_heartbeat_names_the_jobs(endpoint, live):
+    job = endpoint.run({"input": {"audio_url": data_url(encode(tone(1200.0, 8_000), 8_000, container="FLAC"))}})
+    assert wait_until(lambda: any(job.job_id in ping.get("job_id", "") for ping in live.pings))
+    job.cancel()
+
+
+def test_cancelled_while_it_waits_for_the_model(endpoint, live, clip):
+    busy = [endpoint.run({"input": {"audio_url": data_url(encode(tone(200.0)))}}) for _ in range(4)]
+    time.sleep(0.3)
+    job = endpoint.run({"input": {"audio_url": data_url(encode(tone(60.0)))}})
+    assert wait_until(lambda: live.jobs[job.job_id].handed_out)
+    assert job.cancel()["status"] == "CANCELLED"
+    assert re.match(r"transcribe cancelled: (60\.000 s of audio in )?[\d.]+ s", line_of(live.log, job.job_id))
+    assert "model" not in line_of(live.log, job.job_id)
+    for other in busy:
+        other.cancel()
+    assert endpoint.run_sync({"input": clip}, timeout=ANSWER_S)["text"] == TEXT
+    assert live.jobs[job.job_id].answers == 0
+
+
+def test_cancelled_while_it_is_downloaded(endpoint, live, web, clip):
+    asked, hung_up = threading.Event(), threading.Event()
+
+    def drip(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "10000000")
+        handler.end_headers()
+        asked.set()
+        try:
+            while True:
+                handler.wfile.write(b"x" * 1000)
+                time.sleep(0.05)
+        except OSError:
+            hung_up.set()
+
+    web.routes["/drip"] = drip
+    job = endpoint.run({"input": {"audio_url": web.url + "/drip"}})
+    assert asked.wait(10)
+    job.cancel()
+    assert hung_up.wait(5)
+    assert re.fullmatch(r"transcribe cancelled: [\d.]+ s(, download [\d.]+ s)?", line_of(live.log, job.job_id))
+    assert endpoint.run_sync({"input": clip}, timeout=ANSWER_S)["text"] == TEXT
+
+
+def test_cancelled_on_the_model(endpoint, live, clip):
+    job = endpoint.run({"input": {"audio_url": data_url(encode(tone(299.0)))}})
+    assert wait_until(lambda: live.jobs[job.job_id].handed_out)
+    time.sleep(0.7)
+    job.cancel()
+    assert endpoint.run_sync({"input": clip}, timeout=ANSWER_S)["text"] == TEXT
+    assert "transcribe cancelled" in line_of(live.log, job.job_id)
+    assert live.jobs[job.job_id].answers == 0
+
+
+def test_a_webhook_gets_the_answer(endpoint, web, clip):
+    job = endpoint.run({"input": clip, "webhook": web.url + "/hook"})
+    assert wait_until(lambda: web.posts)
+    path, body = web.posts[0]
+    assert path == "/hook"
+    sent = json.loads(body)
+    assert (sent["id"], sent["status"]) == (job.job_id, "COMPLETED")
+    check_schema(sent["output"], "transcribe")
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        {"job-done": [500, 503, 429, "reset", 500]},
+        {"job-take-batch": [500, "reset", 502, 400, 204]},
+        {"job-take-batch": [429]},
+        {"job-stop": [500, "reset", 404], "ping": [500, "reset"]},
+        {"job": ["twice"]},
+    ],
+    ids=["results", "polls", "slow-down", "signals", "twice"],
+)
+def test_a_platform_that_fails(endpoint, live, clip, faults):
+    for kind, answers in faults.items():
+        live.faults[kind].extend(answers)
+    jobs = [endpoint.run({"input": clip}) for _ in range(3)]
+    assert [job.output(timeout=ANSWER_S)["text"] for job in jobs] == [TEXT] * 3
+    assert wait_until(lambda: not live.faults["job-take-batch"])
+    assert [live.jobs[job.job_id].answers for job in jobs] == [1] * 3
+
+
+def test_a_job_that_is_handed_out_twice_is_answered_once(endpoint, live):
+    live.faults["job"].extend(["twice", 0])
+    job = endpoint.run({"input": {"audio_url": data_url(encode(tone(120.0)))}})
+    assert job.output(timeout=ANSWER_S)["duration"] == 120
+    time.sleep(0.5)
+    assert live.jobs[job.job_id].handed_out == 2
+    assert live.jobs[job.job_id].answers == 1
+
+
+def test_no_log_level_prints_a_transcript(platform, tmp_path, clip):
+    log = tmp_path / "log"
+    with worker_process(platform, log, "--rp_log_level", "DEBUG"):
+        (job,) = platform.submit({"input": clip})
+        assert wait_until(lambda: job.answers)
+    assert "DEBUG  |" in log.read_text()
+    assert "children" not in log.read_text()
+    assert "base64" not in log.read_text()
+
+
+def test_a_log_for_machines(platform, tmp_path, clip):
+    log = tmp_path / "log"
+    with worker_process(platform, log, "--rp_log_level", "WARN", PARAKEET_LOG_FORMAT="json"):
+        good, bad = platform.submit({"input": clip}, {"input": {}})
+        assert wait_until(lambda: good.answers and bad.answers)
+    announcement, line = log.read_text().splitlines()
+    assert announcement.startswith("--- Starting Serverless Worker")
+    assert (
+        json.loads(line).items()
+        >= {
+            "requestId": bad.id,
+            "level": "WARN",
+            "code": "missing_field",
+            "error": "audio_url is required",
+        }.items()
+    )
+
+
+def test_sigterm_with_jobs_in_flight(tmp_path, clips):
+    platform = Platform(hold=60)
+    given = [{"input": {"audio_url": data_url(encode(tone(20.0 + index)))}} for index in range(16)]
+    with worker_process(platform, tmp_path / "log", PARAKEET_CONCURRENCY="20") as process:
+        (first,) = platform.submit({"input": {"action": "model_info"}})
+        assert wait_until(lambda: first.answers)
+        jobs = platform.submit(*given)
+        assert wait_until(lambda: all(job.handed_out for job in jobs))
+        assert not all(job.answers for job in jobs)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        (late,) = platform.submit({"input": {"action": "model_info"}})
+        started = time.monotonic()
+        assert process.wait(20) == 0
+        assert time.monotonic() - started < 20
+    assert [(job.answers, job.status) for job in jobs] == [(1, "COMPLETED")] * 16
+    assert late.handed_out == 0
+    platform.close()
+
+
+@pytest.mark.parametrize("wait", [0.2, 1.2], ids=["imports", "later"])
+def test_sigterm_before_the_worker_is_ready(platform, tmp_path, wait):
+    with worker_process(platform, tmp_path / "log") as process:
+        time.sleep(wait)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) in (0, -signal.SIGTERM)
+    assert not platform.jobs
+
+
+def test_sigkill_leaves_nothing_behind(platform, tmp_path, web, clip):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    asked = threading.Event()
+
+    def stall(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000000")
+        handler.end_headers()
+        handler.wfile.write(b"x" * 500_000)
+        asked.set()
+        time.sleep(3)
+
+    web.routes["/stall"] = stall
+    audio = soundfile.read(ROOT / "tests" / "speech" / "clip02.flac")[0]
+    movie = data_url(encode(audio, container="FLAC"))
+    for _ in range(2):
+        asked.clear()
+        with worker_process(platform, tmp_path / "log", TMPDIR=str(scratch)) as process:
+            jobs = platform.submit({"input": {"audio_url": web.url + "/stall"}}, {"input": {"audio_url": movie}})
+            assert wait_until(lambda: asked.is_set() and jobs[1].answers)  # noqa: B023 - waited for here
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+        assert list(scratch.iterdir()) == []
+    platform.requeue()
+    web.serve("/stall", b"")
+    with worker_process(platform, tmp_path / "log", TMPDIR=str(scratch)):
+        assert wait_until(lambda: platform.finished() == 4)
+    assert sorted(job.status for job in platform.jobs.values()) == ["COMPLETED", "COMPLETED", "FAILED", "FAILED"]
+
+
+def test_an_unfit_worker_takes_no_job(platform, tmp_path, clip):
+    with worker_process(platform, tmp_path / "log", PARAKEET_DEVICE="cuda") as process:
+        (job,) = platform.submit({"input": clip})
+        assert process.wait(30) == 1
+    assert not any(kind.startswith("job-") for kind in platform.asked)
+    assert job.handed_out == 0
+    (ping,) = [ping for ping in platform.pings if "status" in ping]
+    assert (ping["status"], ping["check"]) == ("unhealthy", "model_is_fit")
+
+
+FAILING = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from handler import handler, worker
+from parakeet_worker.model.hypothesis import DeviceFailure
+from parakeet_worker.model.recognizer import NemoRecognizer
+from parakeet_worker.start import start
+
+decode = NemoRecognizer.transcribe
+
+def transcribe(self, batch):
+    if any(len(signal) == 7 * 16_000 for signal in batch):
+        raise DeviceFailure("CUDA error: an illegal memory access was encountered")
+    return decode(self, batch)
+
+NemoRecognizer.transcribe = transcribe
+if __name__ == "__main__":
+    start(handler, worker)
+"""
+
+
+def test_a_worker_whose_device_failed_is_replaced(platform, tmp_path, clip):
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING)
+    with worker_process(platform, tmp_path / "log", script=script) as process:
+        (good,) = platform.submit({"input": clip})
+        assert wait_until(lambda: good.answers)
+        (bad,) = platform.submit({"input": {"audio_url": data_url(encode(tone(7.0)))}})
+        assert process.wait(30) == 0
+        (late,) = platform.submit({"input": clip})
+    assert good.status == "COMPLETED"
+    assert bad.result["stopPod"] is True
+    assert bad.result["output"]["code"] == "device_failed"
+    assert late.handed_out == 0
+
+
+def test_the_local_modes_are_the_sdks(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "handler.py", "--test_input", '{"input": {"action": "model_info"}}'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert "model_info ok: " in done.stdout
