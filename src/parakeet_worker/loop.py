@@ -150,7 +150,13 @@ class JobLoop:
             log.warn("Handed out again while it is in progress; it is answered once.", job_id)
         else:
             self._in_progress.add(job_id)
-            self._jobs[job_id] = asyncio.create_task(self._answer(session, job))
+            self._jobs[job_id] = task = asyncio.create_task(self._answer(session, job))
+            task.add_done_callback(lambda _: self._end(job_id))
+
+    def _end(self, job_id: str) -> None:
+        del self._jobs[job_id]
+        self._in_progress.remove(job_id)
+        self._has_room.set()
 
     async def _answer(self, session: ClientSession, job: Job) -> None:
         job_id: str = job["id"]
@@ -168,9 +174,6 @@ class JobLoop:
             log.debug("Stopped by the platform.", job_id)
         finally:
             updates.is_over = True
-            del self._jobs[job_id]
-            self._in_progress.remove(job_id)
-            self._has_room.set()
 
     async def _result(self, job: Job) -> tuple[bytes, bool]:
         """Return the result as the platform wants it, and whether the worker is to be replaced after it."""
@@ -199,7 +202,8 @@ class JobLoop:
                 waits = _growing_waits()
                 for job_id in job_ids:
                     if job_id in self._jobs:
-                        self._jobs[job_id].cancel()
+                        # Soon: a task that is cancelled before its first step never takes it, nor says so.
+                        asyncio.get_running_loop().call_soon(self._jobs[job_id].cancel)
                 if not job_ids:
                     await asyncio.sleep(max(0.0, asked + _STOP_INTERVAL_S - time.monotonic()))
 
