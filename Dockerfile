@@ -2,29 +2,27 @@
 # were built with. Python 3.11 or later comes from the distribution.
 ARG BASE_IMAGE=nvidia/cuda:13.0.2-base-ubuntu24.04
 
-FROM ${BASE_IMAGE} AS python
+FROM ${BASE_IMAGE} AS packages
+WORKDIR /app
+COPY requirements.txt ./
+# pip byte-compiles the packages from an environment of its own, and is gone when the layer is done.
 # The distribution's mirrors keep one version of a package: a pinned one would fail to build some weeks later.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends --no-upgrade ca-certificates python3 \
-    && rm -rf /var/lib/apt/lists/*
-
-# The packages, byte-compiled by pip, which itself stays out of them.
-FROM python AS packages
-# hadolint ignore=DL3008
-RUN apt-get update \
+    && apt-mark manual ca-certificates python3 \
     && apt-get install --yes --no-install-recommends python3-venv \
-    && rm -rf /var/lib/apt/lists/*
-WORKDIR /build
-COPY requirements.txt ./
-RUN python3 -m venv /opt/pip \
+    && python3 -m venv /opt/pip \
     && python3 -m venv --without-pip /opt/venv \
-    && /opt/pip/bin/pip --python /opt/venv/bin/python install --no-cache-dir --prefer-binary -r requirements.txt
+    && /opt/pip/bin/pip --python /opt/venv/bin/python install --no-cache-dir --prefer-binary -r requirements.txt \
+    && rm -rf /opt/pip \
+    && apt-get purge --yes --auto-remove python3-venv \
+    && rm -rf /var/lib/apt/lists/*
+ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app/src PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 
 # What the bake reads is copied file by file, so that a change elsewhere in the code bakes nothing anew, and one in the
 # bake downloads nothing anew.
 FROM packages AS model
-ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/build/src
 # A model of the Hugging Face hub, or the path of a .nemo file or a baked directory under models/. The revision and the
 # checksum of the default are known; another one of the hub needs both.
 ARG MODEL=nvidia/parakeet-tdt-0.6b-v2
@@ -47,16 +45,14 @@ RUN python -m parakeet_worker.model.bake "${MODEL}" --out /model --downloads /do
     ${MODEL_REVISION:+--revision "${MODEL_REVISION}"} ${MODEL_SHA256:+--sha256 "${MODEL_SHA256}"} \
     && find /model -exec touch --date=@0 {} +
 
-FROM python
-RUN useradd --system --uid 999 --no-create-home --home-dir /tmp worker
-COPY --from=packages /opt/venv /opt/venv
+FROM packages
+RUN useradd --uid 10001 --no-create-home --home-dir /tmp worker
 COPY --from=model /model /model
-WORKDIR /app
+ENV PARAKEET_MODEL_DIR=/model
 COPY LICENSE NOTICE handler.py test_input.json ./
 COPY schemas ./schemas
 COPY src ./src
 # Checked by nobody at run time: neither the sources nor their times change.
-RUN python3 -m compileall -q --invalidation-mode unchecked-hash handler.py src
-ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app/src PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PARAKEET_MODEL_DIR=/model
-USER 999
+RUN python -m compileall -q --invalidation-mode unchecked-hash handler.py src
+USER 10001
 CMD ["python", "handler.py"]

@@ -199,6 +199,10 @@ class Platform:
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
         job = self._find(request)
+        self._stop_job(job)
+        return web.json_response(job.shown)
+
+    def _stop_job(self, job: Job) -> None:
         if job in self._queue:
             self._queue.remove(job)
         if job.status == "IN_PROGRESS":
@@ -206,7 +210,6 @@ class Platform:
             self._notify()
         if job.status not in FINAL:
             self._end(job, "CANCELLED", {})
-        return web.json_response(job.shown)
 
     def _find(self, request: web.Request) -> Job:
         try:
@@ -288,6 +291,10 @@ class Platform:
             return [self._accept(request, f"{next(self._numbers):08d}-e1") for request in requests]
 
         return asyncio.run_coroutine_threadsafe(accept(), self._loop).result(10)
+
+    def cancel(self, job: Job) -> None:
+        """Cancel a job as `/cancel` does, from a test's thread."""
+        self._loop.call_soon_threadsafe(self._stop_job, job)
 
     def requeue(self) -> None:
         """Give the jobs of a worker that died to the next one."""
