@@ -4,7 +4,10 @@ BIN := $(VENV)/bin
 # --prefer-binary: a release that has a wheel beats a newer one that must be compiled.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary
 
-.PHONY: run serve test fuzz bench bench-start lint format lock clean
+# What builds the image with `make image-test`: called with a tag, the context and further arguments of `docker build`.
+BUILD_IMAGE ?= $(firstword $(wildcard ../shared/tools/build-image.sh) docker)
+
+.PHONY: run serve test fuzz soak image-test bench bench-start lint format lock clean
 
 run: $(VENV)/.run ## Transcribe the bundled clip.
 	$(BIN)/python handler.py
@@ -17,6 +20,12 @@ test: $(VENV)/.dev ## Run the tests.
 
 fuzz: $(VENV)/.dev ## Decode 20,000 mutated audio files: about 20 minutes.
 	$(BIN)/python tests/fuzz.py --count 20000
+
+soak: $(VENV)/.dev ## Send 5,000 jobs through the worker's loop: some minutes.
+	$(BIN)/python tests/soak.py --jobs 5000
+
+image-test: ## Build the image with the bundled model, and transcribe in it: some minutes.
+	$(PYTHON) tests/image.py --build-with $(BUILD_IMAGE)
 
 bench: $(VENV)/.dev ## Measure the worker beside NeMo's own transcribe(): about half an hour on two cores.
 	$(BIN)/python benchmarks/bench.py --model embedded
@@ -33,6 +42,7 @@ lint: $(VENV)/.dev ## Check style, formatting and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	if test -x $(BIN)/hadolint; then $(BIN)/hadolint Dockerfile; fi
 
 format: $(VENV)/.dev ## Apply the style.
 	$(BIN)/ruff check --fix .
@@ -52,7 +62,7 @@ lock: ## Write the lock files anew from requirements*.in.
 	  --python-version 3.11 --annotation-style line --custom-compile-command "make lock"
 
 clean: ## Remove everything that the other targets made.
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) tests/javascript/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.run: requirements.txt requirements.in pyproject.toml
@@ -63,6 +73,8 @@ $(VENV)/.run: requirements.txt requirements.in pyproject.toml
 	$(PIP) --no-deps --editable .
 	touch $@
 
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.run
+$(VENV)/.dev: requirements-dev.txt tests/javascript/package-lock.json $(VENV)/.run
 	$(PIP) -r requirements-dev.txt
+	if command -v npm >/dev/null; then npm ci --prefix tests/javascript --silent --no-audit --no-fund \
+	  || echo "The JavaScript client's test is left out."; fi
 	touch $@

@@ -1,0 +1,104 @@
+"""The README's examples, run as they are against a platform with a worker: curl, Python and JavaScript."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from conftest import ROOT, LoopbackServer, check_schema
+from runpod_platform import API_KEY, ENDPOINT, Platform, wait_until, worker_process
+
+README = (ROOT / "README.md").read_text()
+JAVASCRIPT = ROOT / "tests" / "javascript"
+TEXT = "The children must learn to reason."
+
+
+@pytest.fixture(scope="module")
+def web(clips):
+    server = LoopbackServer()
+    server.serve("/audio.wav", clips[2].path.read_bytes())
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory):
+    platform = Platform()
+    with worker_process(platform, tmp_path_factory.mktemp("worker") / "log"):
+        yield platform
+    platform.close()
+
+
+@pytest.fixture
+def run(platform, web):
+    """Run the README's block behind a marker, its hosts replaced."""
+
+    def run(marker: str, language: str, *command: str, cwd=ROOT, replace=(), **environ: str) -> str:
+        code = README.partition(f"<!-- {marker} -->\n```{language}\n")[2].partition("```")[0]
+        assert code
+        hosts = [("https://api.runpod.ai/v2", platform.url + "/v2"), ("https://example.com", web.url)]
+        for old, new in [*hosts, *replace]:
+            code = code.replace(old, new)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNPOD_")}
+        settings = {
+            "ENDPOINT_ID": ENDPOINT,
+            "RUNPOD_API_KEY": API_KEY,
+            "RUNPOD_ENDPOINT_BASE_URL": platform.url + "/v2",
+        }
+        done = subprocess.run(
+            [*command, code],
+            cwd=cwd,
+            env=kept | settings | environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
+def test_curl(run, web, platform):
+    answer = json.loads(run("runsync", "bash", "bash", "-euc"))
+    assert answer["status"] == "COMPLETED"
+    check_schema(answer["output"], "transcribe")
+    assert answer["output"]["timestamps"]["segment"][0]["segment"] == TEXT
+
+    job = json.loads(run("run", "bash", "bash", "-euc"))
+    assert job.keys() == {"id", "status"}
+    assert wait_until(lambda: web.posts)
+    path, body = web.posts[0]
+    assert path == "/transcribed"
+    state = json.loads(run("status", "bash", "bash", "-euc", JOB_ID=job["id"]))
+    assert json.loads(body) == state
+    assert state["output"]["text"] == TEXT
+
+    platform.faults["job-take-batch"].extend([204] * 20)
+    job = json.loads(run("run", "bash", "bash", "-euc"))
+    stopped = json.loads(run("cancel", "bash", "bash", "-euc", JOB_ID=job["id"]))
+    assert stopped["status"] in ("CANCELLED", "COMPLETED")
+
+
+def test_python(run):
+    said = run("python", "python", sys.executable, "-c").splitlines()
+    assert said == [TEXT, "download_failed Failed to download audio: 404 Not Found"]
+
+
+@pytest.mark.skipif(
+    not (shutil.which("node") and (JAVASCRIPT / "node_modules" / "runpod-sdk").is_dir()),
+    reason="there is no Node.js, or npm could not install runpod-sdk",
+)
+def test_javascript(run, platform):
+    key = "runpodSdk(process.env.RUNPOD_API_KEY"
+    options = f"{key}, {{ baseUrl: '{platform.url}/v2' }}"
+    node = ("node", "--input-type=module", "-e")
+    assert run("javascript", "javascript", *node, cwd=JAVASCRIPT, replace=[(key, options)]).strip() == TEXT
+    missing = [(key, options), ("/audio.wav", "/missing.wav")]
+    said = run("javascript", "javascript", *node, cwd=JAVASCRIPT, replace=missing)
+    assert said.strip() == "Failed to download audio: 404 Not Found"
