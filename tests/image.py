@@ -24,7 +24,7 @@ FORBIDDEN = {
     "be root": "test $(id -u) = 0",
     "find pip": "python -m pip --version",
     "find a compiler": "command -v gcc cc clang nvcc",
-    "find a cache of packages": 'test -n "$(ls -A /var/lib/apt/lists /root/.cache 2>/dev/null)"',
+    "find the lists of packages": "find /var/lib/apt/lists -type f | grep .",
     "find code that is not compiled": "test $(find /app -name '*.py' | wc -l) != $(find /app -name '*.pyc' | wc -l)",
 }
 

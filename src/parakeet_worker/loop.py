@@ -64,6 +64,7 @@ class JobLoop:
         self._handler: Callable[[Job], Awaitable[Envelope]] = config["handler"]
         self._concurrency: int = config["concurrency_modifier"](1)
         self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._is_answered = self._is_over = False
         # What the heartbeat and the polls tell the platform is in progress.
         self._in_progress = JobsProgress()
 
@@ -83,6 +84,7 @@ class JobLoop:
             await self._take(polls, session)
             while self._jobs:
                 await asyncio.wait(self._jobs.values())
+            self._is_over = True
             cancelling.cancel()
             await asyncio.wait({cancelling})
 
@@ -126,8 +128,9 @@ class JobLoop:
         if stopping.done():
             await asyncio.wait({asking}, timeout=_LAST_POLL_S)
         stopping.cancel()
-        if not self._is_answered:
-            asking.cancel()
+        if self._is_answered:
+            await asyncio.wait({asking}, timeout=_POLL_TIMEOUT_S)
+        asking.cancel()
         await asyncio.wait({asking})
         return [] if asking.cancelled() else asking.result() or []
 
@@ -186,7 +189,8 @@ class JobLoop:
     async def _cancel_stopped(self, session: ClientSession) -> None:
         """Cancel the jobs that the platform wants stopped: cancelled by their callers, or expired."""
         waits = _growing_waits()
-        while True:
+        # Python 3.11's wait_for() can swallow a cancellation.
+        while not self._is_over:
             asked = time.monotonic()
             try:
                 job_ids = await asyncio.wait_for(get_stop_signals(session), _POLL_TIMEOUT_S)

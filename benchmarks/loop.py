@@ -1,0 +1,99 @@
+"""The worker's loop beside the one of RunPod's SDK: what a job waits for, and how many pass in a second.
+
+python benchmarks/loop.py
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from audio_files import data_url  # noqa: E402 - the tests' own platform
+from runpod_platform import Job, Platform, wait_until, worker_process  # noqa: E402
+
+SDKS = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from runpod.serverless.modules.rp_scale import JobScaler
+from handler import handler, worker
+from parakeet_worker import serving
+from parakeet_worker.start import start
+
+serving.JobLoop = JobScaler
+if __name__ == "__main__":
+    start(handler, worker)
+"""
+
+
+@contextmanager
+def running(subject: str, concurrency: int) -> Iterator[Platform]:
+    """Run a platform and a worker of it, with the loop of `ours` or of `sdk`."""
+    platform = Platform()
+    with tempfile.TemporaryDirectory() as directory:
+        script = ROOT / "handler.py"
+        if subject == "sdk":
+            script = Path(directory, "sdk.py")
+            script.write_text(SDKS)
+        log = Path(directory, "log")
+        with worker_process(platform, log, script=script, PARAKEET_CONCURRENCY=str(concurrency)):
+            (first,) = platform.submit({"input": {"action": "model_info"}})
+            assert wait_until(lambda: first.answers, 60), log.read_text()
+            yield platform
+    platform.close()
+
+
+def finish(platform: Platform, inputs: list[dict]) -> tuple[list[Job], float]:
+    """Send jobs at once, and return them and the seconds until the last one is answered."""
+    started = time.monotonic()
+    jobs = platform.submit(*[{"input": given} for given in inputs])
+    assert wait_until(lambda: all(job.answers for job in jobs), 300)
+    return jobs, max(job.ended for job in jobs) - started
+
+
+def measure(subject: str, clips: list[dict]) -> dict[str, float]:
+    """Return seconds that one clip takes, from its arrival to its answer, and jobs per second of full queues."""
+    with running(subject, 8) as platform:
+        alone = []
+        for given in clips * 2:
+            time.sleep(0.31)  # not in step with anything
+            alone.append(finish(platform, [given])[1])
+        _, seconds = finish(platform, clips * 5)
+        busy = len(clips) * 5 / seconds
+    with running(subject, 64) as platform:
+        count = 1_000
+        _, seconds = finish(platform, [{"action": "model_info"}] * count)
+    return {"alone": statistics.median(alone), "busy": busy, "empty": count / seconds}
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    paths = sorted((ROOT / "tests" / "speech").glob("*.flac"))
+    clips = [{"audio_url": data_url(path.read_bytes())} for path in paths]
+    rounds = {subject: [] for subject in ("sdk", "ours")}
+    for _ in range(options.rounds):
+        for subject, measured in rounds.items():
+            measured.append(measure(subject, clips))
+    rows = {
+        "one clip at a time, arrival to answer": ("alone", 1000, "ms"),
+        "clips, 8 at a time": ("busy", 1, "jobs/s"),
+        "jobs without work (model_info), 64 at a time": ("empty", 1, "jobs/s"),
+    }
+    print(f"{'':<46} {'SDK loop':>14} {'this loop':>14} {'ratio':>7}")
+    for title, (name, scale, unit) in rows.items():
+        theirs, ours = (statistics.median(r[name] for r in rounds[s]) * scale for s in ("sdk", "ours"))
+        ratio = theirs / ours if unit == "ms" else ours / theirs
+        print(f"{title:<46} {theirs:>8.0f} {unit:<6} {ours:>6.0f} {unit:<6} {ratio:>6.1f}x")
+
+
+if __name__ == "__main__":
+    main()
