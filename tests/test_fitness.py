@@ -106,7 +106,7 @@ def test_closing_waits_for_what_is_asked_for():
     async def ask() -> Hypothesis:
         answer = engine.submit(np.zeros(16_000, np.float32))
         await asyncio.to_thread(engine.close)
-        return answer.result(0)
+        return answer.result(0).hypothesis
 
     engine = Engine(lambda: recognizer)
     assert asyncio.run(ask()).text == "yes"
