@@ -36,6 +36,7 @@ class Job:
     status: str = "IN_QUEUE"
     result: dict[str, Any] = field(default_factory=dict)
     updates: list[Any] = field(default_factory=list)
+    stream: list[Any] = field(default_factory=list)
     answers: int = 0
     handed_out: int = 0
     queued: float = field(default_factory=time.monotonic)
@@ -68,6 +69,7 @@ class Platform:
         self.jobs: dict[str, Job] = {}
         self.pings: list[dict[str, str]] = []
         self.asked: list[str] = []
+        self.most_in_progress = 0
         # How the next requests of a kind fare: a status, or "reset", or "twice" (a job is handed out, and once more).
         self.faults: dict[str, deque[int | str]] = defaultdict(deque)
         self._queue: deque[Job] = deque()
@@ -111,6 +113,8 @@ class Platform:
             job.handed_out += 1
             if self.faults["job"] and self.faults["job"].popleft() == "twice":
                 self._enqueue(job)
+        in_progress = sum(job.status == "IN_PROGRESS" for job in self.jobs.values())
+        self.most_in_progress = max(self.most_in_progress, in_progress)
         bodies = [job.request | {"id": job.id} for job in taken]
         return web.json_response(bodies if in_a_list else bodies[0])
 
@@ -139,6 +143,10 @@ class Platform:
         job.answers += 1
         if job.status not in FINAL:
             self._end(job, "FAILED" if result.get("error") else "COMPLETED", result)
+        return web.Response()
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        self._find(request).stream.append(json.loads(await request.read()))
         return web.Response()
 
     async def _ping(self, request: web.Request) -> web.StreamResponse:
@@ -195,7 +203,9 @@ class Platform:
         return web.json_response(job.shown)
 
     async def _streamed(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response({"status": self._find(request).status, "stream": []})
+        job = self._find(request)
+        chunks, job.stream = job.stream, []
+        return web.json_response({"status": job.status, "stream": chunks})
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
         job = self._find(request)
@@ -263,6 +273,7 @@ class Platform:
                 web.get(root + "/job-take-batch/{worker}", self._take_batch),
                 web.get(root + "/job-stop/{worker}", self._stop),
                 web.post(root + "/job-done/{worker}/{id}", self._done),
+                web.post(root + "/job-stream/{worker}/{id}", self._stream),
                 web.get(root + "/ping/{worker}", self._ping),
                 web.post(root + "/run", self._run),
                 web.post(root + "/runsync", self._run_sync),

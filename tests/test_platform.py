@@ -79,6 +79,14 @@ def test_both_actions(endpoint, clip):
     assert job.status() == "COMPLETED"
 
 
+def test_health_and_a_stream_of_nothing(endpoint, clip):
+    job = endpoint.run({"input": clip})
+    assert list(job.stream()) == []
+    assert job.output(timeout=ANSWER_S)["text"] == TEXT
+    assert endpoint.health()["jobs"]["completed"] >= 1
+    assert endpoint.purge_queue()["status"] == "completed"
+
+
 def test_a_failure_as_its_caller_sees_it(endpoint, live, web):
     job = endpoint.run({"input": {"audio_url": f"{web.url}/none.wav?signature=secret"}})
     assert wait_until(lambda: job.status() == "FAILED")
@@ -95,12 +103,23 @@ def test_a_failure_as_its_caller_sees_it(endpoint, live, web):
     assert "secret" not in live.log.read_text()
 
 
-def test_64_jobs_in_flight(endpoint, clips):
-    inputs = [{"audio_url": data_url(clip.path.read_bytes())} for clip in clips] * 2
-    with ThreadPoolExecutor(64) as callers:
-        answers = list(callers.map(lambda given: endpoint.run_sync({"input": given}, timeout=ANSWER_S), inputs[:64]))
-    assert all(answer["status"] == "success" for answer in answers)
-    assert [answer["text"] for answer in answers[:24]] == [answer["text"] for answer in answers[40:]]
+def test_64_jobs_in_flight(live, clips):
+    chosen = (clips * 2)[:64]
+    jobs = live.submit(*[{"input": {"audio_url": data_url(clip.path.read_bytes())}} for clip in chosen])
+    assert wait_until(lambda: all(job.answers for job in jobs))
+    assert live.most_in_progress == 64
+    assert [job.answers for job in jobs] == [1] * 64
+    heard = [job.result["output"]["text"].split() for job in jobs]
+    right = [len(set(words) & set(clip.text.split())) / len(words) for words, clip in zip(heard, chosen, strict=True)]
+    assert sum(right) / len(right) > 0.8  # each got its own words
+
+
+def test_callers_beside_each_other(endpoint, clips):
+    inputs = [{"audio_url": data_url(clip.path.read_bytes())} for clip in clips[:8]] * 3
+    with ThreadPoolExecutor(24) as callers:
+        answers = list(callers.map(lambda given: endpoint.run_sync({"input": given}, timeout=ANSWER_S), inputs))
+    texts = [answer["text"] for answer in answers]
+    assert texts[:8] == texts[8:16] == texts[16:]
 
 
 def test_the_log_has_one_line_for_a_job(endpoint, live, clip):
@@ -240,9 +259,12 @@ def test_a_job_that_is_handed_out_twice_is_answered_once(endpoint, live):
 
 def test_no_log_level_prints_a_transcript(platform, tmp_path, clip):
     log = tmp_path / "log"
-    with worker_process(platform, log, "--rp_log_level", "DEBUG"):
+    # A worker of one job at a time asks for one job, not for a batch.
+    with worker_process(platform, log, "--rp_log_level", "DEBUG", PARAKEET_CONCURRENCY="1"):
         (job,) = platform.submit({"input": clip})
         assert wait_until(lambda: job.answers)
+    assert "job-take" in platform.asked
+    assert "job-take-batch" not in platform.asked
     assert "DEBUG  |" in log.read_text()
     assert "children" not in log.read_text()
     assert "base64" not in log.read_text()
