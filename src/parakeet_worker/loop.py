@@ -64,6 +64,8 @@ class JobLoop:
         self._handler: Callable[[Job], Awaitable[Envelope]] = config["handler"]
         self._concurrency: int = config["concurrency_modifier"](1)
         self._jobs: dict[str, asyncio.Task[None]] = {}
+        # Jobs to be stopped that were not here yet: the signal can overtake the poll that brings the job.
+        self._stopped_early: set[str] = set()
         self._is_answered = self._is_over = False
         # What the heartbeat and the polls tell the platform is in progress.
         self._in_progress = JobsProgress()
@@ -113,6 +115,7 @@ class JobLoop:
                 waits = _growing_waits()
                 for job in jobs:
                     self._begin(session, job)
+                self._stopped_early.clear()
                 if not jobs:
                     await self._pause(_EMPTY_S)
 
@@ -155,6 +158,15 @@ class JobLoop:
             self._in_progress.add(job_id)
             self._jobs[job_id] = task = asyncio.create_task(self._answer(session, job))
             task.add_done_callback(lambda _: self._end(job_id))
+            if job_id in self._stopped_early:
+                self._stop(job_id)
+
+    def _stop(self, job_id: str) -> None:
+        if job_id in self._jobs:
+            # Soon: a task that is cancelled before its first step never takes it, nor says so.
+            asyncio.get_running_loop().call_soon(self._jobs[job_id].cancel)
+        else:
+            self._stopped_early.add(job_id)
 
     def _end(self, job_id: str) -> None:
         del self._jobs[job_id]
@@ -205,9 +217,7 @@ class JobLoop:
             else:
                 waits = _growing_waits()
                 for job_id in job_ids:
-                    if job_id in self._jobs:
-                        # Soon: a task that is cancelled before its first step never takes it, nor says so.
-                        asyncio.get_running_loop().call_soon(self._jobs[job_id].cancel)
+                    self._stop(job_id)
                 if not job_ids:
                     await asyncio.sleep(max(0.0, asked + _STOP_INTERVAL_S - time.monotonic()))
 
