@@ -1,5 +1,5 @@
 # `base` holds CUDA's runtime and no more: torch's wheels bring cuBLAS, cuDNN and the rest, in the versions that they
-# were built with. Python 3.11 or later comes from the distribution.
+# were built with. Python comes from the distribution: 3.11 or later, 3.11.4 to bake from anything but a baked directory.
 ARG BASE_IMAGE=nvidia/cuda:13.0.2-base-ubuntu24.04
 
 FROM ${BASE_IMAGE} AS packages

@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer
 # What builds the image with `make image-test`: called with a tag, the context and further arguments of `docker build`.
 BUILD_IMAGE ?= $(firstword $(wildcard ../shared/tools/build-image.sh) docker)
 
-.PHONY: run serve test fuzz soak image-test bench bench-start lint format lock clean
+.PHONY: run serve test fuzz soak image-test bench bench-start bench-loop lint format lock clean
 
 run: $(VENV)/.run ## Transcribe the bundled clip.
 	$(BIN)/python handler.py
@@ -38,6 +38,9 @@ bench-start: $(VENV)/.dev ## Measure the worker's start beside the reference flo
 	$(BIN)/python benchmarks/start.py --model twin --rounds 3
 	$(BIN)/python benchmarks/start.py --model twin --rounds 2 --cold
 
+bench-loop: $(VENV)/.dev ## Measure the worker's loop beside the SDK's: about six minutes.
+	$(BIN)/python benchmarks/loop.py
+
 lint: $(VENV)/.dev ## Check style, formatting and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -67,7 +70,7 @@ clean: ## Remove everything that the other targets made.
 
 $(VENV)/.run: requirements.txt requirements.in pyproject.toml
 	@echo "Installing the worker's packages into $(VENV) (a few minutes, once)."
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name it with make PYTHON=...")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4) and "Python 3.11.4 or later is needed; name it with make PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -r requirements.txt
 	$(PIP) --no-deps --editable .

@@ -187,6 +187,8 @@ class JobLoop:
             await _deliver(session, job_id, body)
         except asyncio.CancelledError:
             log.debug("Stopped by the platform.", job_id)
+        except Exception as error:  # noqa: BLE001 - the next job's turn must come
+            log.error(f"The result could not be delivered ({_describe(error)}).", job_id)
         finally:
             updates.is_over = True
 

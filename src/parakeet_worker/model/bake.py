@@ -77,6 +77,8 @@ def bake(nemo_file: Path, out: Path, about: About, precision: torch.dtype = torc
     """
     if out.exists():
         raise _exists(out)
+    if not hasattr(tarfile, "data_filter"):
+        raise BakeError("unpacking a .nemo archive safely, as NeMo does, needs Python 3.11.4 or later")
     out.parent.mkdir(parents=True, exist_ok=True)
     with (
         _progress(about.name) as step,
