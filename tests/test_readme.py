@@ -55,3 +55,10 @@ def test_examples_are_real(ask, clips):
     varying = {"processing_time", "timestamp"}
     assert {k: v for k, v in shown.items() if k not in varying} == {k: v for k, v in given.items() if k not in varying}
     assert example("model_info") == ask({"input": {"action": "model_info"}})
+
+
+def test_every_failure_has_an_advice():
+    operate = README.partition("\n## Operate\n")[2].partition("\n## ")[0]
+    rows = [line.split(" | ")[0] for line in operate.splitlines() if line.startswith("| `")]
+    advised = [code for row in rows for code in re.findall("`(.*?)`", row)]
+    assert sorted(advised) == sorted(c["const"] for c in contract.schema("error")["properties"]["code"]["oneOf"])
