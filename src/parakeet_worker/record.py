@@ -74,7 +74,7 @@ class Record:
             "error": self.error or None,
             "audio_s": self.audio_s,
             "seconds": seconds,
-            **{f"{stage}_s": spent for stage, spent in self.stages.items()},
+            **{f"{stage}_s": spent for stage, spent in self._spent()},
             "batch": self.batch,
             "rtfx": self.audio_s / seconds if self.audio_s and self.code == SUCCESS else None,
         }
@@ -90,10 +90,14 @@ class Record:
         audio = f"{self.audio_s:.3f} s of audio in " if self.audio_s is not None else ""
         rtfx = f" (RTFx {known['rtfx']:.0f})" if "rtfx" in known else ""
         parts = [f"{audio}{known['seconds']:.3f} s{rtfx}"]
-        parts += [f"{stage} {spent:.3f} s" for stage, spent in self.stages.items()]
+        parts += [f"{stage} {spent:.3f} s" for stage, spent in self._spent()]
         if self.batch is not None:
             parts.append(f"batch {self.batch}")
         return f"{said}: {', '.join(parts)}"
+
+    def _spent(self) -> list[tuple[str, float]]:
+        """Return the stages, in one step: the thread of a cancelled job may still be adding to them."""
+        return list(self.stages.items())
 
     def as_json(self, job_id: str | None, level: str) -> str:
         """Say it as one JSON object, with `requestId` and `level` as RunPod's SDK names them on the platform."""
