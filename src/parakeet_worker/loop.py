@@ -66,6 +66,7 @@ class JobLoop:
         self._jobs: dict[str, asyncio.Task[None]] = {}
         # Jobs to be stopped that were not here yet: the signal can overtake the poll that brings the job.
         self._stopped_early: set[str] = set()
+        self._delivering = 0
         self._is_answered = self._is_over = False
         # What the heartbeat and the polls tell the platform is in progress.
         self._in_progress = JobsProgress()
@@ -98,7 +99,7 @@ class JobLoop:
         """Take jobs while the worker is not to stop."""
         waits = _growing_waits()
         while not self._stopping.is_set():
-            room = self._concurrency - len(self._jobs)
+            room = self._room()
             if room <= 0:
                 self._has_room.clear()
                 await self._unless_stopping(self._has_room.wait())
@@ -118,6 +119,12 @@ class JobLoop:
                 self._stopped_early.clear()
                 if not jobs:
                     await self._pause(_EMPTY_S)
+
+    def _room(self) -> int:
+        """Say how many jobs can be taken: those whose result is on its way hold up no other, unless they pile up."""
+        if self._delivering >= self._concurrency:
+            return 0
+        return self._concurrency - (len(self._jobs) - self._delivering)
 
     async def _poll(self, polls: ClientSession, room: int) -> list[Any]:
         """Ask for jobs, and wait until there are some, nobody answers, or the worker is to stop.
@@ -184,13 +191,21 @@ class JobLoop:
             await updates.end()
             if is_last:
                 self._stopping.set()
-            await _deliver(session, job_id, body)
+            await self._deliver(session, job_id, body)
         except asyncio.CancelledError:
             log.debug("Stopped by the platform.", job_id)
         except Exception as error:  # noqa: BLE001 - the next job's turn must come
             log.error(f"The result could not be delivered ({_describe(error)}).", job_id)
         finally:
             updates.is_over = True
+
+    async def _deliver(self, session: ClientSession, job_id: str, body: bytes) -> None:
+        self._delivering += 1
+        self._has_room.set()
+        try:
+            await _offer_until_taken(session, job_id, body)
+        finally:
+            self._delivering -= 1
 
     async def _result(self, job: Job) -> tuple[bytes, bool]:
         """Return the result as the platform wants it, and whether the worker is to be replaced after it."""
@@ -268,7 +283,7 @@ def _as_result(envelope: Envelope) -> tuple[bytes, bool]:
     return json.dumps(result, ensure_ascii=False, allow_nan=False).encode(), is_last
 
 
-async def _deliver(session: ClientSession, job_id: str, body: bytes) -> None:
+async def _offer_until_taken(session: ClientSession, job_id: str, body: bytes) -> None:
     """Bring a result to the platform, again and again where that fails for a reason that may pass."""
     deadline = time.monotonic() + _DELIVERY_S
     for wait in _growing_waits():
