@@ -62,10 +62,12 @@ class Platform:
 
     Args:
         hold: Seconds for which a poll of the worker is held open where there is nothing to say.
+        latency: Seconds by which each answer is late, as if it came from afar.
     """
 
-    def __init__(self, hold: float = 2.0) -> None:
+    def __init__(self, hold: float = 2.0, latency: float = 0.0) -> None:
         self.hold = hold
+        self.latency = latency
         self.jobs: dict[str, Job] = {}
         self.pings: list[dict[str, str]] = []
         self.asked: list[str] = []
@@ -260,7 +262,9 @@ class Platform:
                 return web.Response()
             if fault:
                 return web.Response(status=fault)
-        return await handler(request)
+        answer = await handler(request)
+        await asyncio.sleep(self.latency)
+        return answer
 
     async def _serve(self) -> None:
         self._changed = asyncio.Condition()
