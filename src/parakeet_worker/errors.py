@@ -22,6 +22,8 @@ class Code(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     MODEL_UNAVAILABLE = "model_unavailable"
     DEVICE_FAILED = "device_failed"
+    WORKER_BUSY = "worker_busy"
+    RESULT_REFUSED = "result_refused"
     INTERNAL_ERROR = "internal_error"
 
 
