@@ -1,7 +1,13 @@
 """RunPod's entry point: `python handler.py` serves jobs, or runs test_input.json where there is no platform."""
 
+import os
+import signal
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+if __name__ == "__main__":
+    # The first process of a container would not hear it, and nothing is in hand while the worker is imported.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 from parakeet_worker.settings import Settings
 from parakeet_worker.start import build_worker, start

@@ -18,6 +18,9 @@ Action = Literal["transcribe", "model_info"]
 
 _TYPES = {"boolean": "a boolean", "object": "an object", "string": "a string"}
 
+# No valid input comes near either. A million fields would take a second of the event loop.
+_MAX_VALUES, _MAX_LEVELS = 1_000, 32
+
 # Of several violations at one place, the one that comes first here says it best.
 _KEYWORDS = ("type", "minLength", "enum", "pattern", "required", "additionalProperties")
 
@@ -53,10 +56,8 @@ def parse(job: object) -> Request:
     Raises:
         JobError: The job breaks the schema. The message names every violation, the code is that of the first.
     """
-    try:
-        violations = sorted(Draft202012Validator(schema("request")).iter_errors(job), key=_precedence)
-    except RecursionError as error:
-        raise JobError(Code.INVALID_TYPE, "input is nested too deeply") from error
+    _check_size(job.get("input") if isinstance(job, Mapping) else None)
+    violations = sorted(Draft202012Validator(schema("request")).iter_errors(job), key=_precedence)
 
     messages: dict[str, Code] = {}
     places: set[tuple[str | int, ...]] = set()
@@ -74,6 +75,27 @@ def parse(job: object) -> Request:
     fields = schema("request")["properties"]["input"]["properties"]
     values = {name: job["input"].get(name, field.get("default", "")) for name, field in fields.items()}
     return Request(**values)
+
+
+def _check_size(given: object) -> None:
+    """Refuse an input so large that checking it against the schema would hold up other jobs.
+
+    Raises:
+        JobError: It has too many fields, too many values, or too many levels.
+    """
+    known = list(schema("request")["properties"]["input"]["properties"])
+    if isinstance(given, Mapping) and len(given) > _MAX_VALUES:
+        raise JobError(Code.UNKNOWN_FIELD, _unknown_fields(given, known))
+    count, level = 0, [given]
+    for _ in range(_MAX_LEVELS):
+        parts = [value for value in level if isinstance(value, Mapping | list)]
+        count += sum(map(len, parts))
+        if count > _MAX_VALUES:
+            raise JobError(Code.INVALID_TYPE, f"input has more than {_MAX_VALUES} values")
+        level = [value for part in parts for value in (part.values() if isinstance(part, Mapping) else part)]
+        if not level:
+            return
+    raise JobError(Code.INVALID_TYPE, "input is nested too deeply")
 
 
 def _precedence(violation: ValidationError) -> tuple[int, int]:
@@ -109,13 +131,17 @@ def _explain(violation: ValidationError) -> Iterator[tuple[Code, str]]:
         case "additionalProperties":
             assert isinstance(violation.schema, Mapping)  # noqa: S101 - so do properties
             known = list(violation.schema["properties"])
-            unknown = [_quote(field) for field in given if field not in known]
-            more = [f"{len(unknown) - 3} more"] if len(unknown) > 3 else []
-            names = _one_of(unknown[:3] + more, "and")
-            s = "s" if len(unknown) > 1 else ""
-            yield Code.UNKNOWN_FIELD, f"unknown field{s} {names} (the fields are {_one_of(known, 'and')})"
+            yield Code.UNKNOWN_FIELD, _unknown_fields(given, known)
         case keyword:
             raise NotImplementedError(f"no message for the schema keyword {keyword}")
+
+
+def _unknown_fields(given: Mapping[object, object], known: list[str]) -> str:
+    unknown = [field for field in given if field not in known]
+    more = [f"{len(unknown) - 3} more"] if len(unknown) > 3 else []
+    names = _one_of([_quote(field) for field in unknown[:3]] + more, "and")
+    s = "s" if len(unknown) > 1 else ""
+    return f"unknown field{s} {names} (the fields are {_one_of(known, 'and')})"
 
 
 def _one_of(names: list[str], conjunction: str = "or") -> str:
@@ -124,5 +150,5 @@ def _one_of(names: list[str], conjunction: str = "or") -> str:
 
 def _quote(text: object) -> str:
     """Quote the caller's own text, in ASCII and cut short, so that it is safe in any log or response."""
-    quoted = json.dumps(str(text))
+    quoted = json.dumps(str(text)[:60])
     return quoted if len(quoted) <= 60 else f'{quoted[:56]}..."'

@@ -19,10 +19,13 @@ def success(fields: Mapping[str, Any]) -> Envelope:
     return {"status": "success", **fields}
 
 
-def failure(error: JobError) -> Envelope:
+def failure(error: JobError, *, refresh_worker: bool = False) -> Envelope:
     """Wrap a failure. RunPod's SDK moves `error` to job level and marks the job FAILED.
 
-    `refresh_worker`, which the SDK takes out, asks the platform for a new worker.
+    Args:
+        error: What went wrong.
+        refresh_worker: Whether to ask the platform for a new worker, as is always done when the device has failed. The
+            SDK takes that field out.
     """
     envelope: Envelope = {
         "status": "error",
@@ -30,7 +33,7 @@ def failure(error: JobError) -> Envelope:
         "code": error.code.value,
         "timestamp": utc_timestamp(),
     }
-    if error.code is Code.DEVICE_FAILED:
+    if refresh_worker or error.code is Code.DEVICE_FAILED:
         envelope["refresh_worker"] = True
     return envelope
 

@@ -1,26 +1,41 @@
-"""The worker's side of RunPod's queue: jobs are taken while there is room, answered once each, and never forgotten.
+"""RunPod's job loop, and all that is private of its SDK.
 
-It stands in for the SDK's `JobScaler` and speaks the same protocol through the same functions. It differs where that
-costs its users: a job starts when it arrives (there, up to 0.1 s later), a full worker asks for more as soon as one job
-ends (there, once a second), a result is offered until the platform takes it (there, three times), a stop ends what the
-worker is waiting for (there, when the poll of up to 90 s does), and no log level prints a transcript.
+`JobLoop` is the SDK's `JobScaler` with other ways to take jobs, to deliver and to stop: a job starts when it arrives
+(there, up to 0.1 s later), a full worker asks for more as soon as one job ends (there, once a second), a result is
+offered for 300 seconds (there, three times), a stop ends what the worker waits for (there, when the poll of up to 90 s
+does), a job that is handed out while the worker stops is answered (there, it is lost), and no log level prints a
+transcript.
+
+The SDK does not promise that the parts it builds on stay as they are. `install()` compares them with what they were at
+the version that is pinned, and where they differ the SDK's own loop runs.
 """
 
 import asyncio
+import hashlib
+import inspect
 import json
 import signal
-import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, TraceConfig
+import runpod
+from aiohttp import ClientError, ClientSession
+from runpod import RunPodLogger
 from runpod.http_client import AsyncClientSession, TooManyRequests
+from runpod.serverless import worker as sdk_worker
+from runpod.serverless.modules import rp_scale
 from runpod.serverless.modules.rp_http import JOB_DONE_URL
-from runpod.serverless.modules.rp_job import get_job, get_stop_signals
-from runpod.serverless.modules.rp_logger import RunPodLogger, _set_batch_id
+from runpod.serverless.modules.rp_job import JOB_GET_URL, _job_stop_url
+from runpod.serverless.modules.rp_logger import _set_batch_id
+from runpod.serverless.modules.rp_scale import JobScaler
 from runpod.serverless.modules.worker_state import JobsProgress
 
-from parakeet_worker.envelope import Envelope, internal_failure
+from parakeet_worker.delivery import Delivery, describe, growing_waits
+from parakeet_worker.envelope import Envelope, failure, internal_failure
+from parakeet_worker.errors import Code, JobError
+from parakeet_worker.job_answer import parse_jobs
+from parakeet_worker.job_ids import quoted_id
 from parakeet_worker.progress import teller
 
 Job = Mapping[str, Any]
@@ -37,103 +52,102 @@ _TOO_MANY_S = 5.0
 # Between polls that come back empty at once.
 _EMPTY_S = 0.1
 
-# A poll for stop signals that comes back at once, as a platform without them answers, is not repeated sooner.
-_STOP_INTERVAL_S = 1.0
-
-# How long a result is offered to a platform that refuses it, and one offer may take.
-_DELIVERY_S = 300.0
-_OFFER_S = 60.0
+# Container engines kill what has not stopped after 10 seconds. Jobs that are not done by then are given back.
+_STOPPING_S = 8.0
 
 # A result waits as long for the progress update before it, so that none comes behind it.
 _LAST_UPDATE_S = 2.0
 
+# An answer of so many bytes is parsed beside the event loop.
+_LARGE_BYTES = 1 << 20
+
+# After so many polls in a row that found no memory, the worker is of no more use.
+_MOST_MEMORY_ERRORS = 3
+
+_PARTS = (JobScaler, JobsProgress, AsyncClientSession, _job_stop_url, _set_batch_id, sdk_worker.run_worker)
+_DIGEST = "23ca1f79389d7527853bd8fd851a80ac971e4a4ff739376cbd2f97b7b1f2c1db"
+
 log = RunPodLogger()
 
 
-class JobLoop:
+class JobLoop(JobScaler):  # type: ignore[misc]  # the SDK is not typed
     """Takes jobs from the platform and brings their answers back, until SIGTERM or SIGINT.
 
-    Then it takes no more, waits until what it has is answered, and returns.
+    Then it takes no more, waits some seconds for what it has, answers what is not done with `worker_busy`, and returns.
 
     Args:
         config: What `runpod.serverless.start` was given: `handler`, which answers a job, and `concurrency_modifier`,
             which is asked once for the number of jobs to hold.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config)
+        self.current_concurrency: int = self.concurrency_modifier(1)
+        self.jobs_fetcher = self._fetch_jobs
+        self.stop_signals_fetcher = self._fetch_stop_signals
         self._handler: Callable[[Job], Awaitable[Envelope]] = config["handler"]
-        self._concurrency: int = config["concurrency_modifier"](1)
-        self._jobs: dict[str, asyncio.Task[None]] = {}
-        # Jobs to be stopped that were not here yet: the signal can overtake the poll that brings the job.
-        self._stopped_early: set[str] = set()
-        self._delivering = 0
-        self._is_answered = self._is_over = False
-        # What the heartbeat and the polls tell the platform is in progress.
-        self._in_progress = JobsProgress()
-
-    def start(self) -> None:
-        """Run until stopped."""
-        asyncio.run(self._run())
-
-    async def _run(self) -> None:
-        self._stopping = asyncio.Event()
         self._has_room = asyncio.Event()
+        self._delivering: set[str] = set()
+        # Jobs to be stopped; also those that are not here yet: the signal can overtake the poll that brings the job.
+        self._stopped: set[str] = set()
+        self._is_answered = self._is_late = False
+        self._waits = growing_waits()
+
+    async def run(self) -> None:
+        """Run until stopped."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
-        trace = TraceConfig()
-        trace.on_request_end.append(self._note_answer)
-        async with AsyncClientSession() as session, AsyncClientSession(trace_configs=[trace]) as polls:
-            cancelling = asyncio.create_task(self._cancel_stopped(session))
-            await self._take(polls, session)
-            while self._jobs:
-                await asyncio.wait(self._jobs.values())
-            self._is_over = True
-            cancelling.cancel()
-            await asyncio.wait({cancelling})
+            asyncio.get_running_loop().add_signal_handler(number, self.kill_worker)
+        async with AsyncClientSession() as session:
+            self._delivery = Delivery(session, JOB_DONE_URL)
+            monitoring = asyncio.create_task(self.monitor_stop_signals(session))
+            await self.get_jobs(session)
+            await self._drain()
+            monitoring.cancel()
+            await asyncio.wait({monitoring})
 
-    async def _note_answer(self, *_: object) -> None:
-        """Note that the head of a poll's answer has come."""
-        self._is_answered = True
-
-    async def _take(self, polls: ClientSession, session: ClientSession) -> None:
+    async def get_jobs(self, session: ClientSession) -> None:
         """Take jobs while the worker is not to stop."""
-        waits = _growing_waits()
-        while not self._stopping.is_set():
+        waits, memory_errors = growing_waits(), 0
+        while self.is_alive():
             room = self._room()
             if room <= 0:
                 self._has_room.clear()
                 await self._unless_stopping(self._has_room.wait())
                 continue
             try:
-                jobs = await self._poll(polls, room)
+                jobs = await self._poll(session, room)
             except TooManyRequests:
                 await self._pause(_TOO_MANY_S)
             except Exception as error:  # noqa: BLE001 - whatever the platform answers, the next poll may go better
+                memory_errors = memory_errors + 1 if isinstance(error, MemoryError) else 0
+                if memory_errors == _MOST_MEMORY_ERRORS:
+                    log.error("There is no memory left to ask for jobs; the worker stops.")
+                    self.kill_worker()
                 wait = next(waits)
-                log.error(f"Could not ask for jobs ({_describe(error)}); asking again in {wait:g} s.")
+                log.error(f"Could not ask for jobs ({describe(error)}); asking again in {wait:g} s.")
                 await self._pause(wait)
             else:
-                waits = _growing_waits()
+                waits, memory_errors = growing_waits(), 0
                 for job in jobs:
                     self._begin(session, job)
-                self._stopped_early.clear()
+                self._stopped &= self.jobs_tasks.keys()
                 if not jobs:
                     await self._pause(_EMPTY_S)
 
     def _room(self) -> int:
-        """Say how many jobs can be taken: those whose result is on its way hold up no other, unless they pile up."""
-        if self._delivering >= self._concurrency:
+        """Return how many jobs can be taken: those whose result is on its way hold up no other, unless they pile up."""
+        if len(self._delivering) >= self.current_concurrency:
             return 0
-        return self._concurrency - (len(self._jobs) - self._delivering)
+        return self.current_concurrency - (len(self.jobs_tasks) - len(self._delivering))
 
-    async def _poll(self, polls: ClientSession, room: int) -> list[Any]:
+    async def _poll(self, session: ClientSession, room: int) -> list[Any]:
         """Ask for jobs, and wait until there are some, nobody answers, or the worker is to stop.
 
         An answer that has begun to come is waited for: the platform takes its jobs for handed out.
         """
         self._is_answered = False
-        asking = asyncio.ensure_future(get_job(polls, room))
-        stopping = asyncio.ensure_future(self._stopping.wait())
+        asking = asyncio.ensure_future(self.jobs_fetcher(session, room))
+        stopping = asyncio.ensure_future(self._shutdown_event.wait())
         await asyncio.wait({asking, stopping}, timeout=_POLL_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if stopping.done():
             await asyncio.wait({asking}, timeout=_LAST_POLL_S)
@@ -142,12 +156,46 @@ class JobLoop:
             await asyncio.wait({asking}, timeout=_POLL_TIMEOUT_S)
         asking.cancel()
         await asyncio.wait({asking})
-        return [] if asking.cancelled() else asking.result() or []
+        return [] if asking.cancelled() else asking.result()
+
+    async def _fetch_jobs(self, session: ClientSession, room: int) -> list[Any]:
+        url = JOB_GET_URL
+        if room > 1:
+            url = url.replace("/job-take/", "/job-take-batch/") + f"&batch_size={room}"
+        jobs = await self._ask(session, f"{url}&job_in_progress={int(bool(self.jobs_tasks))}")
+        return jobs if isinstance(jobs, list) else [] if jobs is None else [jobs]
+
+    async def _fetch_stop_signals(self, session: ClientSession) -> list[str]:
+        """Return the ids of jobs that their callers cancelled, or that expired; wait a while where that fails."""
+        try:
+            answer = await self._ask(session, _job_stop_url())
+        except TooManyRequests:
+            raise  # the SDK waits five seconds
+        except Exception as error:  # noqa: BLE001 - jobs must go on without
+            wait = next(self._waits)
+            log.warn(f"Could not ask for stop signals ({describe(error)}); asking again in {wait:g} s.")
+            await self._pause(wait)
+            return []
+        self._waits = growing_waits()
+        ids = answer.get("jobsToStop") if isinstance(answer, dict) else None
+        return [job_id for job_id in map(quoted_id, ids if isinstance(ids, list) else []) if job_id]
+
+    async def _ask(self, session: ClientSession, url: str) -> Any:  # noqa: ANN401 - whatever JSON holds
+        async with session.get(url) as response:
+            self._is_answered = True
+            # 204 is an empty queue, 400 what FlashBoot's platform says while a worker sleeps.
+            if response.status in (204, 400):
+                return None
+            if response.status == 429:
+                raise TooManyRequests(response.request_info, response.history, status=429)
+            response.raise_for_status()
+            body = await response.read()
+            return await asyncio.to_thread(parse_jobs, body) if len(body) > _LARGE_BYTES else parse_jobs(body)
 
     async def _unless_stopping(self, awaitable: Awaitable[object]) -> None:
         """Await something, or nothing any more once the worker is to stop."""
         waiting = asyncio.ensure_future(awaitable)
-        stopping = asyncio.ensure_future(self._stopping.wait())
+        stopping = asyncio.ensure_future(self._shutdown_event.wait())
         await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         stopping.cancel()
@@ -156,98 +204,92 @@ class JobLoop:
         await self._unless_stopping(asyncio.sleep(seconds))
 
     def _begin(self, session: ClientSession, job: Any) -> None:  # noqa: ANN401 - whatever the platform hands out
-        job_id = job.get("id") if isinstance(job, dict) else None
-        if not isinstance(job_id, str):
+        job_id = quoted_id(job.get("id")) if isinstance(job, dict) else None
+        if job_id is None:
             log.error("A job without an id was handed out; there is no way to answer it.")
-        elif job_id in self._jobs:
+        elif job_id in self.jobs_tasks:
             log.warn("Handed out again while it is in progress; it is answered once.", job_id)
         else:
-            self._in_progress.add(job_id)
-            self._jobs[job_id] = task = asyncio.create_task(self._answer(session, job))
+            self.job_progress.add(job_id)
+            self.jobs_tasks[job_id] = task = asyncio.create_task(self.handle_job(session, {**job, "id": job_id}))
             task.add_done_callback(lambda _: self._end(job_id))
-            if job_id in self._stopped_early:
-                self._stop(job_id)
-
-    def _stop(self, job_id: str) -> None:
-        if job_id in self._jobs:
-            # Soon: a task that is cancelled before its first step never takes it, nor says so.
-            asyncio.get_running_loop().call_soon(self._jobs[job_id].cancel)
-        else:
-            self._stopped_early.add(job_id)
+            if job_id in self._stopped:
+                # Soon: a task that is cancelled before its first step never takes it, and logs nothing.
+                asyncio.get_running_loop().call_soon(task.cancel)
 
     def _end(self, job_id: str) -> None:
-        del self._jobs[job_id]
-        self._in_progress.remove(job_id)
+        del self.jobs_tasks[job_id]
+        self.job_progress.remove(job_id)
+        self._stopped.discard(job_id)
         self._has_room.set()
 
-    async def _answer(self, session: ClientSession, job: Job) -> None:
+    async def stop_job(self, job_id: str) -> bool:
+        """Cancel a job, or have it cancelled when it arrives; see `JobScaler`."""
+        self._stopped.add(job_id)
+        await asyncio.sleep(0)  # see _begin()
+        return bool(await super().stop_job(job_id))
+
+    async def _drain(self) -> None:
+        """Wait for the jobs in hand, and give back those that are not done in time."""
+        if self.jobs_tasks:
+            await asyncio.wait(self.jobs_tasks.values(), timeout=_STOPPING_S)
+        self._is_late = True
+        for job_id, task in self.jobs_tasks.items():
+            if job_id not in self._delivering:
+                task.cancel()
+        if self.jobs_tasks:
+            await asyncio.wait(self.jobs_tasks.values())
+
+    async def handle_job(self, session: ClientSession, job: Job) -> None:
+        """Answer one job and bring the answer to the platform.
+
+        Args:
+            session: What asks the platform.
+            job: The job, whose `id` is quoted.
+        """
         job_id: str = job["id"]
         # The log's lines of a job that came in one of RunPod's batches say so.
-        _set_batch_id(job.get("batchId"))
-        updates = _Updates(session, job_id)
+        _set_batch_id(quoted_id(job.get("batchId")))
+        updates = _Updates(self._delivery, job_id)
         teller.set(updates.tell)
         try:
-            body, is_last = await self._result(job)
+            envelope = await self._answer(job)
             await updates.end()
-            if is_last:
-                self._stopping.set()
-            await self._deliver(session, job_id, body)
+            if envelope.get("refresh_worker"):
+                self.kill_worker()
+            self._delivering.add(job_id)
+            self._has_room.set()
+            await self._delivery.bring(job_id, envelope)
         except asyncio.CancelledError:
             log.debug("Stopped by the platform.", job_id)
         except Exception as error:  # noqa: BLE001 - the next job's turn must come
-            log.error(f"The result could not be delivered ({_describe(error)}).", job_id)
+            log.error(f"The result could not be delivered ({describe(error)}).", job_id)
         finally:
             updates.is_over = True
+            self._delivering.discard(job_id)
 
-    async def _deliver(self, session: ClientSession, job_id: str, body: bytes) -> None:
-        self._delivering += 1
-        self._has_room.set()
+    async def _answer(self, job: Job) -> Envelope:
         try:
-            await _offer_until_taken(session, job_id, body)
-        finally:
-            self._delivering -= 1
-
-    async def _result(self, job: Job) -> tuple[bytes, bool]:
-        """Return the result as the platform wants it, and whether the worker is to be replaced after it."""
-        try:
-            return _as_result(await self._handler(job))
+            return await self._handler(job)
+        except asyncio.CancelledError:
+            if not self._is_late or job["id"] in self._stopped:
+                raise
+            log.warn("Not done when the worker was stopped; its caller is told to send it again.", job["id"])
+            return failure(JobError(Code.WORKER_BUSY, "the worker is being stopped; send it again"))
         except Exception as error:  # noqa: BLE001 - every job gets an answer
-            log.error(_describe(error), job["id"])
-            return _as_result(internal_failure())
-
-    async def _cancel_stopped(self, session: ClientSession) -> None:
-        """Cancel the jobs that the platform wants stopped: cancelled by their callers, or expired."""
-        waits = _growing_waits()
-        # Python 3.11's wait_for() can swallow a cancellation.
-        while not self._is_over:
-            asked = time.monotonic()
-            try:
-                job_ids = await asyncio.wait_for(get_stop_signals(session), _POLL_TIMEOUT_S)
-            except TooManyRequests:
-                await asyncio.sleep(_TOO_MANY_S)
-            except TimeoutError:
-                pass
-            except Exception as error:  # noqa: BLE001 - jobs must go on without
-                wait = next(waits)
-                log.warn(f"Could not ask for stop signals ({_describe(error)}); asking again in {wait:g} s.")
-                await asyncio.sleep(wait)
-            else:
-                waits = _growing_waits()
-                for job_id in job_ids:
-                    self._stop(job_id)
-                if not job_ids:
-                    await asyncio.sleep(max(0.0, asked + _STOP_INTERVAL_S - time.monotonic()))
+            log.error(describe(error), job["id"])
+            return internal_failure()
 
 
 class _Updates:
     """Brings the progress of one job to the platform: one update at a time, and none after the result."""
 
-    def __init__(self, session: ClientSession, job_id: str) -> None:
+    def __init__(self, delivery: Delivery, job_id: str) -> None:
         self.is_over = False
-        self._session = session
+        self._delivery = delivery
         self._job_id = job_id
         self._loop = asyncio.get_running_loop()
-        self._sending: asyncio.Task[bool] | None = None
+        self._sending: asyncio.Task[None] | None = None
 
     def tell(self, done: float, total: float | None) -> None:
         """Send the seconds that are done and how many there are, soon. On any thread."""
@@ -260,11 +302,9 @@ class _Updates:
         body = json.dumps({"status": "IN_PROGRESS", "output": progress}).encode()
         self._sending = asyncio.create_task(self._offer(body))
 
-    async def _offer(self, body: bytes) -> bool:
-        try:
-            return await _offer(self._session, self._job_id, body) is None
-        except (ClientError, OSError):
-            return False  # the next update says more
+    async def _offer(self, body: bytes) -> None:
+        with suppress(ClientError, OSError):  # the next update says more
+            await self._delivery.offer(self._job_id, body)
 
     async def end(self) -> None:
         """Send no more, and wait for the one that is on its way."""
@@ -274,58 +314,17 @@ class _Updates:
             self._sending.cancel()
 
 
-def _as_result(envelope: Envelope) -> tuple[bytes, bool]:
-    """Turn an envelope into what the platform takes: `error` and `stopPod` stand beside the `output`."""
-    output = dict(envelope)
-    error = output.pop("error", None)
-    is_last = bool(output.pop("refresh_worker", False))
-    result = {"output": output} | ({"error": error} if error else {}) | ({"stopPod": True} if is_last else {})
-    return json.dumps(result, ensure_ascii=False, allow_nan=False).encode(), is_last
+def install() -> str | None:
+    """Put `JobLoop` in the place of the SDK's loop.
 
-
-async def _offer_until_taken(session: ClientSession, job_id: str, body: bytes) -> None:
-    """Bring a result to the platform, again and again where that fails for a reason that may pass."""
-    deadline = time.monotonic() + _DELIVERY_S
-    for wait in _growing_waits():
-        try:
-            refusal = await _offer(session, job_id, body)
-        except (ClientError, OSError) as error:  # TimeoutError among them
-            refusal = _describe(error)
-        else:
-            if refusal is None:
-                return
-            if not refusal.startswith(("408", "425", "429", "5")):
-                log.error(f"RunPod refused the result: {refusal}.", job_id)
-                return
-        if time.monotonic() + wait > deadline:
-            log.error(f"The result could not be delivered: {refusal}.", job_id)
-            return
-        log.warn(f"The result could not be delivered ({refusal}); trying again in {wait:g} s.", job_id)
-        await asyncio.sleep(wait)
-
-
-async def _offer(session: ClientSession, job_id: str, body: bytes) -> str | None:
-    """Post a result or an update. Return None if it was taken, else the status."""
-    url = f"{JOB_DONE_URL.replace('$ID', job_id)}&isStream=false"
-    # As the SDK sends it.
-    headers = {
-        "charset": "utf-8",
-        "Content-Type": "application/x-www-form-urlencoded",
-        "X-Request-ID": job_id,
-    }
-    async with session.post(url, data=body, headers=headers, timeout=ClientTimeout(_OFFER_S)) as response:
-        await response.read()
-        return None if response.status < 400 else f"{response.status} {response.reason}"
-
-
-def _growing_waits() -> Iterator[float]:
-    wait = 0.25
-    while True:
-        yield wait
-        wait = min(2 * wait, 8.0)
-
-
-def _describe(error: BaseException) -> str:
-    """Name an exception. Its own text would hold the platform's URL, with the key in its query."""
-    status = getattr(error, "status", None)
-    return f"{type(error).__name__} {status}" if status else type(error).__name__
+    Returns:
+        None, or what keeps it from that: the SDK is not as it was at the version that is pinned.
+    """
+    try:
+        source = "".join(map(inspect.getsource, _PARTS))
+    except (OSError, TypeError):
+        return "the source of RunPod's SDK cannot be read"
+    if hashlib.sha256(source.encode()).hexdigest() != _DIGEST or sdk_worker.rp_scale is not rp_scale:
+        return f"version {runpod.__version__} of RunPod's SDK is not the one that the worker's loop was written for"
+    rp_scale.JobScaler = JobLoop
+    return None

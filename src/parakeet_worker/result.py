@@ -1,6 +1,7 @@
 """The fields of a transcription's result, in a size that the platform takes."""
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ Fields = dict[str, Any]
 
 # A character in JSON is 6 bytes at most, as an entry of timestamps less than 80 with its times.
 _MOST_BYTES_A_CHARACTER = 250
+
+_LARGEST_FIRST = {"char": "character", "word": "word", "segment": "segment"}
+"""The levels of timestamps, as fields and as callers know them."""
 
 
 @dataclass(frozen=True)
@@ -49,33 +53,37 @@ def build_result(
     }
     if timestamps:
         aligned = align(hypothesis.text, hypothesis.tokens, recording.duration)
-        levels = {
+        result["timestamps"] = {
             "word": [_entry("word", span) for span in aligned.words],
             "segment": [_entry("segment", span) for span in aligned.segments],
             "char": [_entry("char", span) for span in aligned.chars],
         }
-        result |= _that_fit(result, levels, max_bytes)
-    return result
+    return _that_fits(result, max_bytes)
 
 
-def _that_fit(result: Fields, levels: dict[str, list[Fields]], max_bytes: int) -> Fields:
+def reductions(fields: Mapping[str, Any]) -> Iterator[Fields]:
+    """Yield a result without the timestamps of characters, then without those of words, then without any.
+
+    Each has a `notice` that says so. Of a result without timestamps there are none.
+    """
+    levels = dict(fields.get("timestamps", {}))
+    for level in _LARGEST_FIRST:
+        if levels.pop(level, None) is not None:
+            left_out = " and ".join(name for key, name in _LARGEST_FIRST.items() if key not in levels)
+            notice = (
+                f"the {left_out} timestamps are left out: with them the result would be larger than the platform takes"
+            )
+            yield {**fields, "timestamps": dict(levels), "notice": notice}
+
+
+def _that_fits(result: Fields, max_bytes: int) -> Fields:
+    """Return a result, or the first of its reductions that has `max_bytes` at most as JSON, or the last."""
     if len(result["text"]) * _MOST_BYTES_A_CHARACTER < max_bytes:
-        return {"timestamps": levels}
-    sizes = {level: _bytes(entries) for level, entries in levels.items()}
-    room = max_bytes - _bytes(result)
-    left_out = []
-    for level, plural in (("char", "character"), ("word", "word"), ("segment", "segment")):
-        if sum(sizes.values()) <= room:
+        return result
+    for smaller in [result, *reductions(result)]:
+        if _bytes(smaller) <= max_bytes:
             break
-        del sizes[level]
-        left_out.append(plural)
-    if not left_out:
-        return {"timestamps": levels}
-    said = " and ".join(left_out)
-    return {
-        "timestamps": {level: levels[level] for level in sizes},
-        "notice": f"the {said} timestamps are left out: with them the result would be larger than the platform takes",
-    }
+    return smaller
 
 
 def _bytes(value: Any) -> int:  # noqa: ANN401 - whatever JSON holds

@@ -1,30 +1,41 @@
 """What touches RunPod's SDK: the worker behind the handler, its log, its fitness, and the SDK's start."""
 
 import asyncio
+import gc
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import Any, NoReturn
 
 import runpod
-from runpod.serverless.modules import rp_scale
-from runpod.serverless.modules.rp_logger import LOG_LEVELS, RunPodLogger
+from runpod import RunPodLogger
+from runpod.serverless.modules.rp_logger import LOG_LEVELS
 
 from parakeet_worker import contract
 from parakeet_worker.dispatch import Caller, Dispatcher
 from parakeet_worker.envelope import Envelope, failure, internal_failure, success
 from parakeet_worker.errors import Code, JobError
-from parakeet_worker.loop import JobLoop
+from parakeet_worker.exhaustion import explain
+from parakeet_worker.job_ids import quoted_id
+from parakeet_worker.limits import jobs_for_files
 from parakeet_worker.progress import teller
 from parakeet_worker.record import CANCELLED, SUCCESS, Record
 
 Handler = Callable[[Any], Awaitable[Envelope]]
 
 # Faults of the worker rather than of the request.
-_FAULTS = (Code.INTERNAL_ERROR, Code.MODEL_UNAVAILABLE, Code.OUT_OF_MEMORY, Code.DEVICE_FAILED)
+_FAULTS = (Code.INTERNAL_ERROR, Code.MODEL_UNAVAILABLE, Code.OUT_OF_MEMORY, Code.DEVICE_FAILED, Code.WORKER_BUSY)
+
+# After so many jobs in a row for which the memory was too small, it may be the worker's fault.
+_MOST_OUT_OF_MEMORY = 3
+
+# All jobs are answered before; what the model still decodes is for nobody.
+_CLOSING_S = 1.0
 
 _HELP = ("-h", "--help")
 
@@ -42,12 +53,13 @@ class Worker:
     def __init__(self, dispatcher: Dispatcher, *, logs_json: bool = False) -> None:
         self._dispatcher = dispatcher
         self._logs_json = logs_json
+        self._out_of_memory = 0
 
     async def answer(self, job: object) -> Envelope:
         """Turn a job into its envelope. Only cancellation leaves as an exception: the SDK would show any other's
         traceback, host and worker to the caller.
         """  # noqa: D205 - one thought
-        job_id = job.get("id") if isinstance(job, dict) else None
+        job_id = quoted_id(job.get("id")) if isinstance(job, dict) else None
         record = Record()
         try:
             return await self._carry_out(job, job_id, record)
@@ -62,17 +74,28 @@ class Worker:
             request = contract.parse(job)
             record.action = request.action
             envelope = success(await self._dispatcher(request, _caller(job), record))
-        except JobError as error:
-            if error.code in _FAULTS and error.__cause__:
-                log.error(repr(error.__cause__), job_id)
-            envelope = failure(error)
         except Exception as error:  # noqa: BLE001 - every job gets an answer
-            # The exception's own text could hold a signed URL: where it happened is enough.
-            where = "".join(traceback.format_tb(error.__traceback__))
-            log.error(f"{type(error).__name__} at\n{where}", job_id)
-            envelope = internal_failure()
+            envelope = self._failure(error, job_id)
+        else:
+            self._out_of_memory = 0
         record.code, record.error = envelope.get("code", SUCCESS), envelope.get("error", "")
         return envelope
+
+    def _failure(self, error: Exception, job_id: str | None) -> Envelope:
+        """Wrap what kept a job from being answered, and log it where it is a fault of the worker."""
+        told = error if isinstance(error, JobError) else explain(error)
+        if told is None or (told.code in _FAULTS and told.__cause__):
+            # An exception's own text could hold a signed URL: where it happened is enough.
+            cause = told.__cause__ if told and told.__cause__ else error
+            log.error(f"{type(cause).__name__} at\n{''.join(traceback.format_tb(cause.__traceback__))}", job_id)
+        if told is None:
+            return internal_failure()
+        if told.code is not Code.OUT_OF_MEMORY:
+            return failure(told)
+        self._out_of_memory += 1
+        # Frames and exceptions refer to each other, and keep what did not fit until they are collected.
+        gc.collect()
+        return failure(told, refresh_worker=self._out_of_memory >= _MOST_OUT_OF_MEMORY)
 
     def _log(self, record: Record, job_id: str | None) -> None:
         is_well = record.code in (SUCCESS, CANCELLED)
@@ -100,10 +123,11 @@ def _caller(job: object) -> Caller:
     known = job if isinstance(job, dict) else {}
     is_sync = str(known.get("id", "")).startswith("sync-")
 
-    def ignore(done: float, total: float | None) -> None:
-        pass
+    def report(done: float, total: float | None) -> None:
+        if "RUNPOD_WEBHOOK_GET_JOB" in os.environ:  # and the SDK's own loop, where nobody has set a teller
+            runpod.serverless.progress_update(known, {"seconds_done": done, "seconds_total": total})
 
-    return Caller(19_000_000 if is_sync else 9_500_000, teller.get(ignore))
+    return Caller(19_000_000 if is_sync else 9_500_000, teller.get(report))
 
 
 @cache
@@ -119,7 +143,7 @@ def choose_log_level() -> None:
         log.level = "INFO"
 
 
-def serve(handler: Handler, worker: Worker, concurrency: int) -> None:
+def serve(handler: Handler, worker: Worker, concurrency: int, loop: str = "worker") -> None:
     """Hand the handler to RunPod's SDK, which reads the command line and runs until it is stopped.
 
     On the platform, a worker whose model cannot be loaded or does not transcribe as it should exits before it takes a
@@ -128,7 +152,8 @@ def serve(handler: Handler, worker: Worker, concurrency: int) -> None:
     Args:
         handler: What answers a job.
         worker: What is behind it.
-        concurrency: Jobs that it takes at a time.
+        concurrency: Jobs that it takes at a time, if the limit on open files carries them.
+        loop: `worker`, or `sdk` for RunPod's own loop.
     """
 
     async def model_is_fit() -> None:
@@ -137,14 +162,54 @@ def serve(handler: Handler, worker: Worker, concurrency: int) -> None:
     choose_log_level()
     runpod.serverless.register_fitness_check(model_is_fit)
     # A stop before the loop has begun: the first process of a container would otherwise not hear it.
-    signal.signal(signal.SIGTERM, _leave)
-    rp_scale.JobScaler = JobLoop
+    signal.signal(signal.SIGTERM, _stop)
+    is_on_platform = "RUNPOD_WEBHOOK_GET_JOB" in os.environ
+    if is_on_platform:
+        _choose_loop(loop)
+    jobs = jobs_for_files(concurrency)
+    if jobs < concurrency:
+        log.warn(f"The limit on open files carries {jobs} jobs at a time, not {concurrency}.")
     try:
-        runpod.serverless.start({"handler": handler, "concurrency_modifier": lambda _: concurrency})
+        runpod.serverless.start({"handler": handler, "concurrency_modifier": lambda _: jobs})
     finally:
+        if is_on_platform:
+            _leave(worker)
         # A thread that is still loading must not outlive the interpreter.
         worker.close()
 
 
-def _leave(*_: object) -> NoReturn:
+def _choose_loop(name: str) -> None:
+    """Have the SDK run our loop, or say why it does not."""
+    reason: str | None = "PARAKEET_LOOP is sdk"
+    if name != "sdk":
+        try:
+            from parakeet_worker.loop import install
+
+            reason = install()
+        except ImportError:
+            reason = f"version {runpod.__version__} of RunPod's SDK lacks what the worker's loop is built on"
+    if reason is None:
+        return
+    log.warn(f"RunPod's own loop takes the jobs: {reason}. It is slower, and may lose jobs when the worker stops.")
+    if LOG_LEVELS.index(log.level) < LOG_LEVELS.index("INFO") and log.level != "NOTSET":
+        log.warn("The log level is INFO: below it, RunPod's own loop prints transcripts.")
+        sys.argv += ["--rp_log_level", "INFO"]  # the SDK reads them once more, and takes the last
+
+
+def _stop(*_: object) -> NoReturn:
     sys.exit(0)
+
+
+def _leave(worker: Worker) -> None:
+    """End the process without waiting for threads: a name that is looked up in vain holds one for half a minute."""
+    error = sys.exc_info()[1]
+    if error is not None and not isinstance(error, SystemExit):
+        return
+    closing = threading.Thread(target=worker.close, daemon=True)
+    closing.start()
+    closing.join(_CLOSING_S)
+    for child in multiprocessing.active_children():  # the SDK's heartbeat
+        child.terminate()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 0)

@@ -81,10 +81,10 @@ def start(handler: "Handler", build: "Callable[[], Worker]") -> None:
     """
     try:
         worker = build()
-        concurrency = Settings.from_env().concurrency_on_device
+        settings = Settings.from_env()
     except SettingsError as error:
         raise SystemExit(f"parakeet-worker: {error}") from error
 
     from parakeet_worker.serving import serve
 
-    serve(handler, worker, concurrency)
+    serve(handler, worker, settings.concurrency_on_device, getattr(settings, "loop", "worker"))

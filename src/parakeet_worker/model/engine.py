@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from parakeet_worker.audio import SAMPLE_RATE
 from parakeet_worker.audio.abort import Abort
 from parakeet_worker.errors import Code, JobError
+from parakeet_worker.exhaustion import explain, is_out_of_memory
 from parakeet_worker.model.batching import choose
 from parakeet_worker.model.hypothesis import DeviceFailure, Hypothesis, Recognizer, Signal
 
@@ -180,19 +181,23 @@ class Engine:
     def _serve(self) -> None:
         """Load the model, and decode batch after batch until the engine is closed."""
         while True:
-            # Loading takes seconds: what arrives meanwhile joins the first batch.
-            error = self._ready()
-            if not self._loaded.done():
+            batch: list[_Window] = []
+            try:
+                # Loading takes seconds: what arrives meanwhile joins the first batch.
+                error = self._ready()
+                if not self._loaded.done():
+                    if error:
+                        self._loaded.set_exception(error.__cause__ or error)
+                    else:
+                        self._loaded.set_result(None)
+                with self._changed:
+                    batch = self._take() if error is None else self._take_all()
                 if error:
-                    self._loaded.set_exception(error.__cause__ or error)
-                else:
-                    self._loaded.set_result(None)
-            with self._changed:
-                batch = self._take() if error is None else self._take_all()
-            if error:
-                _fail(batch, error)
-            elif batch:
-                self._decode(batch)
+                    _fail(batch, error)
+                elif batch:
+                    self._decode(batch)
+            except Exception as error:  # noqa: BLE001 - such as MemoryError, wherever: the thread must live
+                _fail(batch, explain(error) or error)
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._is_closing)
                 if not self._waiting:
@@ -239,13 +244,13 @@ class Engine:
                 self._is_broken = True
                 _fail(batch, _device_failed(error))
             elif len(batch) > 1:
-                if _is_out_of_memory(error):
+                if is_out_of_memory(error):
                     self._budget = _padded(batch) / 2
                 middle = len(batch) // 2
                 self._decode(batch[:middle])
                 self._decode(batch[middle:])
             else:
-                _fail(batch, _explain(error))
+                _fail(batch, explain(error) or error)
             return
         except BaseException as error:  # noqa: BLE001 - such as SystemExit: whatever it was, the model cannot be trusted
             self._is_broken = True
@@ -270,32 +275,11 @@ def _padded(batch: Sequence[_Window]) -> float:
 
 def _fail(batch: Sequence[_Window], error: Exception) -> None:
     for window in batch:
-        window.answer.set_exception(error)
-
-
-def _explain(error: Exception) -> Exception:
-    """Turn what one window's decoding raised into what its job is told."""
-    if not _is_out_of_memory(error):
-        return error
-    told = JobError(Code.OUT_OF_MEMORY, "the worker ran out of memory; send a shorter recording or try again")
-    told.__cause__ = error
-    return told
+        if not window.answer.done():
+            window.answer.set_exception(error)
 
 
 def _device_failed(cause: BaseException | None = None) -> JobError:
     error = JobError(Code.DEVICE_FAILED, "the worker's device failed and the worker is being replaced; send it again")
     error.__cause__ = cause
     return error
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Say whether an exception is a CPU's or a GPU's way to report that memory ran out.
-
-    torch raises its own class for a GPU and a plain RuntimeError, known by its text alone, for a CPU.
-    """
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "not enough memory" in str(error)
-        or "can't allocate memory" in str(error)
-    )

@@ -1,0 +1,21 @@
+"""A job's id in the form that addresses, headers and the log can hold."""
+
+from urllib.parse import quote
+
+
+def quoted_id(job_id: object) -> str | None:
+    """Return a job's id percent-encoded, as one segment of a path; RunPod's own ids stay as they are.
+
+    Two ids that differ stay different, and no control character, separator or lone surrogate is left.
+
+    Args:
+        job_id: What stands under `id`: a string, or an integer, which is read as its digits.
+
+    Returns:
+        The id, or None where it is neither, or is empty.
+    """
+    if isinstance(job_id, bool) or not isinstance(job_id, str | int):
+        return None
+    quoted = quote(str(job_id), safe="", errors="surrogatepass")
+    # A segment of only dots would lead to another place in the path.
+    return quoted.replace(".", "%2E") if quoted.strip(".") == "" and quoted else quoted or None
