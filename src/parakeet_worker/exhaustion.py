@@ -6,13 +6,15 @@ from parakeet_worker.errors import Code, JobError
 
 _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT})
 
-# torch raises a class of its own for a GPU. For a CPU it raises a plain RuntimeError, as do other libraries.
+# torch raises a class of its own for a GPU. For a CPU it raises a plain RuntimeError, as do other libraries. The
+# last two are oneDNN's.
 _NO_MEMORY_TEXTS = (
     "not enough memory",
     "can't allocate memory",
     "cannot allocate memory",
     "bad_alloc",
-    "failed to map",
+    "could not create a primitive",
+    "could not create a memory",
 )
 
 

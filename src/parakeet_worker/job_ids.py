@@ -1,6 +1,9 @@
 """A job's id in the form that addresses, headers and the log can hold."""
 
+import re
 from urllib.parse import quote
+
+_QUOTED = re.compile(r"[\w.~%-]{1,200}", re.ASCII)
 
 
 def quoted_id(job_id: object) -> str | None:
@@ -19,3 +22,10 @@ def quoted_id(job_id: object) -> str | None:
     quoted = quote(str(job_id), safe="", errors="surrogatepass")
     # A segment of only dots would lead to another place in the path.
     return quoted.replace(".", "%2E") if quoted.strip(".") == "" and quoted else quoted or None
+
+
+def loggable_id(job_id: object) -> str | None:
+    """Return a job's id as the log shows it: quoted, if it is not yet. None where there is no usable one."""
+    if isinstance(job_id, str) and _QUOTED.fullmatch(job_id):
+        return job_id
+    return quoted_id(job_id)

@@ -21,7 +21,7 @@ from parakeet_worker.dispatch import Caller, Dispatcher
 from parakeet_worker.envelope import Envelope, failure, internal_failure, success
 from parakeet_worker.errors import Code, JobError
 from parakeet_worker.exhaustion import explain
-from parakeet_worker.job_ids import quoted_id
+from parakeet_worker.job_ids import loggable_id
 from parakeet_worker.limits import jobs_for_files
 from parakeet_worker.progress import teller
 from parakeet_worker.record import CANCELLED, SUCCESS, Record
@@ -36,6 +36,9 @@ _MOST_OUT_OF_MEMORY = 3
 
 # All jobs are answered before; what the model still decodes is for nobody.
 _CLOSING_S = 1.0
+
+# The innermost frames of a traceback, which say most; the SDK cuts what is longer in its middle.
+_MOST_FRAMES = -8
 
 _HELP = ("-h", "--help")
 
@@ -59,7 +62,7 @@ class Worker:
         """Turn a job into its envelope. Only cancellation leaves as an exception: the SDK would show any other's
         traceback, host and worker to the caller.
         """  # noqa: D205 - one thought
-        job_id = quoted_id(job.get("id")) if isinstance(job, dict) else None
+        job_id = loggable_id(job.get("id")) if isinstance(job, dict) else None
         record = Record()
         try:
             return await self._carry_out(job, job_id, record)
@@ -87,7 +90,9 @@ class Worker:
         if told is None or (told.code in _FAULTS and told.__cause__):
             # An exception's own text could hold a signed URL: where it happened is enough.
             cause = told.__cause__ if told and told.__cause__ else error
-            log.error(f"{type(cause).__name__} at\n{''.join(traceback.format_tb(cause.__traceback__))}", job_id)
+            log.error(
+                f"{type(cause).__name__} at\n{''.join(traceback.format_tb(cause.__traceback__, _MOST_FRAMES))}", job_id
+            )
         if told is None:
             return internal_failure()
         if told.code is not Code.OUT_OF_MEMORY:
