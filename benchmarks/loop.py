@@ -21,31 +21,13 @@ from runpod_platform import Job, Platform, wait_until, worker_process  # noqa: E
 FAR = 0.06
 """Seconds to a platform that is not next door."""
 
-SDKS = f"""
-import sys
-sys.path.insert(0, {str(ROOT)!r})
-from runpod.serverless.modules.rp_scale import JobScaler
-from handler import handler, worker
-from parakeet_worker import serving
-from parakeet_worker.start import start
-
-serving.JobLoop = JobScaler
-if __name__ == "__main__":
-    start(handler, worker)
-"""
-
-
 @contextmanager
 def running(subject: str, concurrency: int, latency: float = 0.0) -> Iterator[Platform]:
-    """Run a platform and a worker of it, with the loop of `ours` or of `sdk`."""
+    """Run a platform and a worker of it, with the loop of the `worker` or of the `sdk`."""
     platform = Platform(latency=latency)
     with tempfile.TemporaryDirectory() as directory:
-        script = ROOT / "handler.py"
-        if subject == "sdk":
-            script = Path(directory, "sdk.py")
-            script.write_text(SDKS)
         log = Path(directory, "log")
-        with worker_process(platform, log, script=script, PARAKEET_CONCURRENCY=str(concurrency)):
+        with worker_process(platform, log, PARAKEET_CONCURRENCY=str(concurrency), PARAKEET_LOOP=subject):
             (first,) = platform.submit({"input": {"action": "model_info"}})
             assert wait_until(lambda: first.answers, 60), log.read_text()
             yield platform
@@ -85,7 +67,7 @@ def main() -> None:
     options = parser.parse_args()
     paths = sorted((ROOT / "tests" / "speech").glob("*.flac"))
     clips = [{"audio_url": data_url(path.read_bytes())} for path in paths]
-    rounds = {subject: [] for subject in ("sdk", "ours")}
+    rounds = {subject: [] for subject in ("sdk", "worker")}
     for _ in range(options.rounds):
         for subject, measured in rounds.items():
             measured.append(measure(subject, clips))
@@ -97,7 +79,7 @@ def main() -> None:
     }
     print(f"{'':<49} {'SDK loop':>14} {'this loop':>14} {'ratio':>7}")
     for title, (name, scale, unit) in rows.items():
-        theirs, ours = (statistics.median(r[name] for r in rounds[s]) * scale for s in ("sdk", "ours"))
+        theirs, ours = (statistics.median(r[name] for r in rounds[s]) * scale for s in ("sdk", "worker"))
         ratio = theirs / ours if unit == "ms" else ours / theirs
         print(f"{title:<49} {theirs:>8.0f} {unit:<6} {ours:>6.0f} {unit:<6} {ratio:>6.1f}x")
 
