@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer
 # What builds the image with `make image-test`: called with a tag, the context and further arguments of `docker build`.
 BUILD_IMAGE ?= $(firstword $(wildcard ../shared/tools/build-image.sh) docker)
 
-.PHONY: run serve test fuzz soak image-test bench bench-start bench-loop lint format lock clean
+.PHONY: run serve test fuzz soak attack image-test bench bench-start bench-loop lint format lock clean
 
 run: $(VENV)/.run ## Transcribe the bundled clip.
 	$(BIN)/python handler.py
@@ -23,6 +23,9 @@ fuzz: $(VENV)/.dev ## Decode 20,000 mutated audio files: about 20 minutes.
 
 soak: $(VENV)/.dev ## Send 5,000 jobs through the worker's loop: some minutes.
 	$(BIN)/python tests/soak.py --jobs 5000
+
+attack: $(VENV)/.dev ## Attack the worker in its loop, each way that once broke it and all at once: ten minutes.
+	$(BIN)/python tests/tools/attack.py --minutes 10
 
 image-test: ## Build the image with the bundled model, and transcribe in it: some minutes.
 	$(PYTHON) tests/image.py --build-with $(BUILD_IMAGE)

@@ -21,6 +21,7 @@ from runpod_platform import Job, Platform, wait_until, worker_process  # noqa: E
 FAR = 0.06
 """Seconds to a platform that is not next door."""
 
+
 @contextmanager
 def running(subject: str, concurrency: int, latency: float = 0.0) -> Iterator[Platform]:
     """Run a platform and a worker of it, with the loop of the `worker` or of the `sdk`."""

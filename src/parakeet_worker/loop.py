@@ -53,7 +53,7 @@ _TOO_MANY_S = 5.0
 _EMPTY_S = 0.1
 
 # Container engines kill what has not stopped after 10 seconds. Jobs that are not done by then are given back.
-_STOPPING_S = 8.0
+_STOPPING_S = 7.0
 
 # A result waits as long for the progress update before it, so that none comes behind it.
 _LAST_UPDATE_S = 2.0
