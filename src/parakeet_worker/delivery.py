@@ -3,7 +3,8 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -18,6 +19,9 @@ from parakeet_worker.result import reductions
 # How long a result is offered to a platform that is not ready for it, and one offer may take.
 _DELIVERY_S = 300.0
 _OFFER_S = 60.0
+
+# A result waits as long for the progress update before it, so that none comes behind it.
+_LAST_UPDATE_S = 2.0
 
 # 401, 403 and 404 come for a while where a key is being changed, or an endpoint.
 _MAY_PASS = frozenset({401, 403, 404, 408, 425, 429})
@@ -98,6 +102,47 @@ class Delivery:
         async with self._session.post(url, data=body, headers=headers, timeout=ClientTimeout(_OFFER_S)) as response:
             await response.read()
             return response.status
+
+
+class ProgressUpdates:
+    """Posts the progress of one job: one update at a time, and none after the result.
+
+    Args:
+        delivery: What posts it.
+        job_id: The job's id, quoted.
+
+    Attributes:
+        is_over: Whether no more are posted.
+    """
+
+    def __init__(self, delivery: Delivery, job_id: str) -> None:
+        self.is_over = False
+        self._delivery = delivery
+        self._job_id = job_id
+        self._loop = asyncio.get_running_loop()
+        self._sending: asyncio.Task[None] | None = None
+
+    def tell(self, done: float, total: float | None) -> None:
+        """Send the seconds that are done and how many there are, soon. On any thread."""
+        if not self.is_over:
+            self._loop.call_soon_threadsafe(self._send, {"seconds_done": done, "seconds_total": total})
+
+    def _send(self, progress: Mapping[str, Any]) -> None:
+        if self.is_over or (self._sending and not self._sending.done()):
+            return
+        body = json.dumps({"status": "IN_PROGRESS", "output": progress}).encode()
+        self._sending = asyncio.create_task(self._offer(body))
+
+    async def _offer(self, body: bytes) -> None:
+        with suppress(ClientError, OSError):  # the next update says more
+            await self._delivery.offer(self._job_id, body)
+
+    async def end(self) -> None:
+        """Send no more, and wait for the one that is on its way."""
+        self.is_over = True
+        if self._sending:
+            await asyncio.wait({self._sending}, timeout=_LAST_UPDATE_S)
+            self._sending.cancel()
 
 
 def _body(envelope: Envelope, job_id: str) -> bytes:

@@ -13,10 +13,9 @@ the version that is pinned, and where they differ the SDK's own loop runs.
 import asyncio
 import hashlib
 import inspect
-import json
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import runpod
@@ -31,7 +30,7 @@ from runpod.serverless.modules.rp_logger import _set_batch_id
 from runpod.serverless.modules.rp_scale import JobScaler
 from runpod.serverless.modules.worker_state import JobsProgress
 
-from parakeet_worker.delivery import Delivery, describe, growing_waits
+from parakeet_worker.delivery import Delivery, ProgressUpdates, describe, growing_waits
 from parakeet_worker.envelope import Envelope, failure, internal_failure
 from parakeet_worker.errors import Code, JobError
 from parakeet_worker.job_answer import parse_jobs
@@ -55,19 +54,17 @@ _EMPTY_S = 0.1
 # Container engines kill what has not stopped after 10 seconds. Jobs that are not done by then are given back.
 _STOPPING_S = 7.0
 
-# A result waits as long for the progress update before it, so that none comes behind it.
-_LAST_UPDATE_S = 2.0
-
 # An answer of so many bytes is parsed beside the event loop.
 _LARGE_BYTES = 1 << 20
-
-# After so many polls in a row that found no memory, the worker is of no more use.
-_MOST_MEMORY_ERRORS = 3
 
 _PARTS = (JobScaler, JobsProgress, AsyncClientSession, _job_stop_url, _set_batch_id, sdk_worker.run_worker)
 _DIGEST = "23ca1f79389d7527853bd8fd851a80ac971e4a4ff739376cbd2f97b7b1f2c1db"
 
 log = RunPodLogger()
+
+
+class _PollError(Exception):
+    """The platform could not be asked. The message, which the SDK logs, names no address."""
 
 
 class JobLoop(JobScaler):  # type: ignore[misc]  # the SDK is not typed
@@ -91,48 +88,63 @@ class JobLoop(JobScaler):  # type: ignore[misc]  # the SDK is not typed
         # Jobs to be stopped; also those that are not here yet: the signal can overtake the poll that brings the job.
         self._stopped: set[str] = set()
         self._is_answered = self._is_late = False
-        self._waits = growing_waits()
 
     async def run(self) -> None:
         """Run until stopped."""
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self.kill_worker)
+            loop.add_signal_handler(number, self.kill_worker)
+
+        def end_without_memory(lost: "sys.UnraisableHookArgs") -> None:
+            """Stop the worker when a thread has ended for lack of memory: nobody else would answer its job."""
+            if lost.exc_type is MemoryError:
+                loop.call_soon_threadsafe(self.kill_worker)
+            sys.__unraisablehook__(lost)
+
+        sys.unraisablehook = end_without_memory
         async with AsyncClientSession() as session:
             self._delivery = Delivery(session, JOB_DONE_URL)
+            taking = asyncio.create_task(self.get_jobs(session))
             monitoring = asyncio.create_task(self.monitor_stop_signals(session))
-            await self.get_jobs(session)
+            await self._shutdown_event.wait()
+            await asyncio.wait({taking}, timeout=_LAST_POLL_S)
+            if self._is_answered:
+                # The platform takes the jobs of an answer that has begun to come for handed out.
+                await asyncio.wait({taking}, timeout=_POLL_TIMEOUT_S)
+            taking.cancel()
             await self._drain()
             monitoring.cancel()
-            await asyncio.wait({monitoring})
+            await asyncio.wait({taking, monitoring})
 
     async def get_jobs(self, session: ClientSession) -> None:
         """Take jobs while the worker is not to stop."""
-        waits, memory_errors = growing_waits(), 0
+        waits = growing_waits()
         while self.is_alive():
-            room = self._room()
-            if room <= 0:
-                self._has_room.clear()
-                await self._unless_stopping(self._has_room.wait())
+            self._has_room.clear()
+            if (room := self._room()) <= 0:
+                await self._has_room.wait()
                 continue
             try:
-                jobs = await self._poll(session, room)
+                self._is_answered = False
+                jobs = await asyncio.wait_for(self.jobs_fetcher(session, room), _POLL_TIMEOUT_S)
             except TooManyRequests:
-                await self._pause(_TOO_MANY_S)
+                await asyncio.sleep(_TOO_MANY_S)
+            except TimeoutError:
+                pass
             except Exception as error:  # noqa: BLE001 - whatever the platform answers, the next poll may go better
-                memory_errors = memory_errors + 1 if isinstance(error, MemoryError) else 0
-                if memory_errors == _MOST_MEMORY_ERRORS:
-                    log.error("There is no memory left to ask for jobs; the worker stops.")
+                if isinstance(error, MemoryError):
                     self.kill_worker()
                 wait = next(waits)
-                log.error(f"Could not ask for jobs ({describe(error)}); asking again in {wait:g} s.")
-                await self._pause(wait)
+                said = error if isinstance(error, _PollError) else describe(error)
+                log.error(f"Could not ask for jobs ({said}); asking again in {wait:g} s.")
+                await asyncio.sleep(wait)
             else:
-                waits, memory_errors = growing_waits(), 0
+                waits = growing_waits()
                 for job in jobs:
                     self._begin(session, job)
                 self._stopped &= self.jobs_tasks.keys()
                 if not jobs:
-                    await self._pause(_EMPTY_S)
+                    await asyncio.sleep(_EMPTY_S)
 
     def _room(self) -> int:
         """Return how many jobs can be taken: those whose result is on its way hold up no other, unless they pile up."""
@@ -140,68 +152,35 @@ class JobLoop(JobScaler):  # type: ignore[misc]  # the SDK is not typed
             return 0
         return self.current_concurrency - (len(self.jobs_tasks) - len(self._delivering))
 
-    async def _poll(self, session: ClientSession, room: int) -> list[Any]:
-        """Ask for jobs, and wait until there are some, nobody answers, or the worker is to stop.
-
-        An answer that has begun to come is waited for: the platform takes its jobs for handed out.
-        """
-        self._is_answered = False
-        asking = asyncio.ensure_future(self.jobs_fetcher(session, room))
-        stopping = asyncio.ensure_future(self._shutdown_event.wait())
-        await asyncio.wait({asking, stopping}, timeout=_POLL_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
-        if stopping.done():
-            await asyncio.wait({asking}, timeout=_LAST_POLL_S)
-        stopping.cancel()
-        if self._is_answered:
-            await asyncio.wait({asking}, timeout=_POLL_TIMEOUT_S)
-        asking.cancel()
-        await asyncio.wait({asking})
-        return [] if asking.cancelled() else asking.result()
-
     async def _fetch_jobs(self, session: ClientSession, room: int) -> list[Any]:
         url = JOB_GET_URL
         if room > 1:
             url = url.replace("/job-take/", "/job-take-batch/") + f"&batch_size={room}"
-        jobs = await self._ask(session, f"{url}&job_in_progress={int(bool(self.jobs_tasks))}")
+        jobs = await self._ask(session, f"{url}&job_in_progress={int(bool(self.jobs_tasks))}", brings_jobs=True)
         return jobs if isinstance(jobs, list) else [] if jobs is None else [jobs]
 
     async def _fetch_stop_signals(self, session: ClientSession) -> list[str]:
-        """Return the ids of jobs that their callers cancelled, or that expired; wait a while where that fails."""
-        try:
-            answer = await self._ask(session, _job_stop_url())
-        except TooManyRequests:
-            raise  # the SDK waits five seconds
-        except Exception as error:  # noqa: BLE001 - jobs must go on without
-            wait = next(self._waits)
-            log.warn(f"Could not ask for stop signals ({describe(error)}); asking again in {wait:g} s.")
-            await self._pause(wait)
-            return []
-        self._waits = growing_waits()
+        """Return the ids of jobs that their callers cancelled, or that expired."""
+        answer = await self._ask(session, _job_stop_url())
         ids = answer.get("jobsToStop") if isinstance(answer, dict) else None
         return [job_id for job_id in map(quoted_id, ids if isinstance(ids, list) else []) if job_id]
 
-    async def _ask(self, session: ClientSession, url: str) -> Any:  # noqa: ANN401 - whatever JSON holds
-        async with session.get(url) as response:
-            self._is_answered = True
-            # 204 is an empty queue, 400 what FlashBoot's platform says while a worker sleeps.
-            if response.status in (204, 400):
-                return None
-            if response.status == 429:
-                raise TooManyRequests(response.request_info, response.history, status=429)
-            response.raise_for_status()
-            body = await response.read()
-            return await asyncio.to_thread(parse_jobs, body) if len(body) > _LARGE_BYTES else parse_jobs(body)
-
-    async def _unless_stopping(self, awaitable: Awaitable[object]) -> None:
-        """Await something, or nothing any more once the worker is to stop."""
-        waiting = asyncio.ensure_future(awaitable)
-        stopping = asyncio.ensure_future(self._shutdown_event.wait())
-        await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        stopping.cancel()
-
-    async def _pause(self, seconds: float) -> None:
-        await self._unless_stopping(asyncio.sleep(seconds))
+    async def _ask(self, session: ClientSession, url: str, *, brings_jobs: bool = False) -> Any:  # noqa: ANN401
+        try:
+            async with session.get(url) as response:
+                # 204 is an empty queue, 400 what FlashBoot's platform says while a worker sleeps.
+                if response.status in (204, 400):
+                    return None
+                if response.status == 429:
+                    raise TooManyRequests(response.request_info, response.history, status=429)
+                response.raise_for_status()
+                self._is_answered = self._is_answered or brings_jobs
+                body = await response.read()
+                return await asyncio.to_thread(parse_jobs, body) if len(body) > _LARGE_BYTES else parse_jobs(body)
+        except (ClientError, OSError, ValueError) as error:
+            if isinstance(error, TooManyRequests):
+                raise
+            raise _PollError(describe(error)) from error
 
     def _begin(self, session: ClientSession, job: Any) -> None:  # noqa: ANN401 - whatever the platform hands out
         job_id = quoted_id(job.get("id")) if isinstance(job, dict) else None
@@ -250,7 +229,7 @@ class JobLoop(JobScaler):  # type: ignore[misc]  # the SDK is not typed
         job_id: str = job["id"]
         # The log's lines of a job that came in one of RunPod's batches say so.
         _set_batch_id(quoted_id(job.get("batchId")))
-        updates = _Updates(self._delivery, job_id)
+        updates = ProgressUpdates(self._delivery, job_id)
         teller.set(updates.tell)
         try:
             envelope = await self._answer(job)
@@ -279,39 +258,6 @@ class JobLoop(JobScaler):  # type: ignore[misc]  # the SDK is not typed
         except Exception as error:  # noqa: BLE001 - every job gets an answer
             log.error(describe(error), job["id"])
             return internal_failure()
-
-
-class _Updates:
-    """Brings the progress of one job to the platform: one update at a time, and none after the result."""
-
-    def __init__(self, delivery: Delivery, job_id: str) -> None:
-        self.is_over = False
-        self._delivery = delivery
-        self._job_id = job_id
-        self._loop = asyncio.get_running_loop()
-        self._sending: asyncio.Task[None] | None = None
-
-    def tell(self, done: float, total: float | None) -> None:
-        """Send the seconds that are done and how many there are, soon. On any thread."""
-        if not self.is_over:
-            self._loop.call_soon_threadsafe(self._send, {"seconds_done": done, "seconds_total": total})
-
-    def _send(self, progress: Mapping[str, Any]) -> None:
-        if self.is_over or (self._sending and not self._sending.done()):
-            return
-        body = json.dumps({"status": "IN_PROGRESS", "output": progress}).encode()
-        self._sending = asyncio.create_task(self._offer(body))
-
-    async def _offer(self, body: bytes) -> None:
-        with suppress(ClientError, OSError):  # the next update says more
-            await self._delivery.offer(self._job_id, body)
-
-    async def end(self) -> None:
-        """Send no more, and wait for the one that is on its way."""
-        self.is_over = True
-        if self._sending:
-            await asyncio.wait({self._sending}, timeout=_LAST_UPDATE_S)
-            self._sending.cancel()
 
 
 def install() -> str | None:

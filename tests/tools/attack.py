@@ -567,9 +567,8 @@ def storm(directory: Path, seconds: float, chance: random.Random) -> list[str]:
         left = list(arena.scratch.iterdir())
     taken = sorted(job.ended - job.queued for job in clips if job.ended)
     print(f"\n{len(sent)} attacks and {len(clips)} clips in {seconds:.0f} s")
-    print(
-        f"clips: {codes(clips)}; {alone:.2f} s alone, median {statistics.median(taken):.2f} s, longest {taken[-1]:.2f} s"
-    )
+    print(f"clips: {codes(clips)}")
+    print(f"one takes {alone:.2f} s alone, {statistics.median(taken):.2f} s here (median), {taken[-1]:.2f} s at most")
     print(f"attacks: {codes([job for job, _ in sent])}")
     if {code_of(job) for job in clips} != {"ok"}:
         faults.append(f"clips ended with {codes(clips)}")
