@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import pytest
 
-from parakeet_worker.settings import Settings, SettingsError
+from parakeet_worker.settings import Settings, SettingsError, is_log_json, is_on_runpod
 
 
 def test_an_empty_environment_gives_the_embedded_model():
@@ -34,8 +34,67 @@ def test_values_are_typed():
         ("PARAKEET_MAX_DOWNLOAD_MB", "-1"),
         ("PARAKEET_MAX_DOWNLOAD_MB", "1.5"),
         ("PARAKEET_DOWNLOAD_TIMEOUT_S", "٣"),
+        ("PARAKEET_MAX_AUDIO_MINUTES", "9" * 5_000),
     ],
 )
 def test_nonsense_is_refused_by_name(variable, value):
-    with pytest.raises(SettingsError, match=variable):
+    with pytest.raises(SettingsError, match=f"^{variable} must be .*; it is "):
         Settings.from_env({variable: value})
+
+
+@pytest.mark.parametrize(
+    ("variable", "most"),
+    [
+        ("PARAKEET_CONCURRENCY", 1_024),
+        ("PARAKEET_BATCH_SECONDS", 100_000),
+        ("PARAKEET_CPU_THREADS", 1_024),
+        ("PARAKEET_MAX_DOWNLOAD_MB", 100_000),
+        ("PARAKEET_DOWNLOAD_TIMEOUT_S", 86_400),
+        ("PARAKEET_MAX_DISK_MB", 1_000_000),
+        ("PARAKEET_MAX_AUDIO_MINUTES", 1_440),
+        ("PARAKEET_PASS_SECONDS", 86_400),
+    ],
+)
+def test_numbers_have_two_ends(variable, most):
+    (setting,) = [field for field in fields(Settings) if field.metadata["variable"] == variable]
+    for number in (1, most):
+        assert getattr(Settings.from_env({variable: f" {number} "}), setting.name) == number
+    auto = "auto or " if setting.metadata["default"] == "auto" else ""
+    for number in (0, most + 1):
+        with pytest.raises(SettingsError) as refused:
+            Settings.from_env({variable: str(number)})
+        assert str(refused.value) == f"{variable} must be {auto}a whole number from 1 to {most}; it is '{number}'"
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("PARAKEET_CONCURENCY", "PARAKEET_CONCURRENCY"),
+        ("PARAKEET_MODEL", "PARAKEET_MODEL_DIR"),
+        ("PARAKEET_MAX_MINUTES", "PARAKEET_MAX_AUDIO_MINUTES"),
+        ("PARAKEET_LOGFORMAT", "PARAKEET_LOG_FORMAT"),
+    ],
+)
+def test_what_is_no_setting_is_refused_with_the_nearest_name(variable, meant):
+    for value in ("8", ""):
+        with pytest.raises(SettingsError) as refused:
+            Settings.from_env({"PATH": "/bin", "RUNPOD_POD_ID": "1", variable: value})
+        assert str(refused.value) == f"{variable} is not a setting; did you mean {meant}?"
+
+
+@pytest.mark.parametrize("variable", ["PARAKEET_", "PARAKEET_日本", "PARAKEET_XQZ"])
+def test_there_is_always_a_nearest_name(variable):
+    with pytest.raises(SettingsError, match=f"^{variable} is not a setting; did you mean PARAKEET_[A-Z_]+\\?$"):
+        Settings.from_env({variable: "x"})
+
+
+def test_the_form_of_the_log_is_known_whatever_the_rest():
+    assert is_log_json({"PARAKEET_LOG_FORMAT": " json ", "PARAKEET_DEVICE": "gpu"})
+    assert not is_log_json({"PARAKEET_LOG_FORMAT": "xml"})
+    assert not is_log_json({})
+
+
+def test_runpod_is_known_by_its_variables():
+    assert is_on_runpod({"RUNPOD_WEBHOOK_GET_JOB": "https://…"})
+    assert is_on_runpod({"RUNPOD_POD_ID": "x"})
+    assert not is_on_runpod({"RUNPOD_LOG_LEVEL": "INFO"})

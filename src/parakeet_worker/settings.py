@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ from parakeet_worker.model.card import Card
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
+# What begins so is meant for this worker.
+_PREFIX = "PARAKEET_"
+
 
 class SettingsError(ValueError):
-    """An environment variable holds nonsense. The message names the variable."""
+    """An environment variable holds nonsense, or is no setting. The message names the variable."""
 
 
 def _model_dir(text: str) -> Path:
@@ -39,18 +43,22 @@ def _boolean(text: str) -> bool:
     return text == "true"
 
 
-def _positive_int(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise ValueError("must be a whole number above zero")
-    return int(text)
+def _whole_number(most: int, *, has_auto: bool = False) -> Callable[[str], int | None]:
+    """Return what reads a number from 1 to `most`, an end that only a slip of the keyboard goes beyond."""
+
+    def parse(text: str) -> int | None:
+        if has_auto and text == "auto":
+            return None
+        # int() takes the digits of other scripts too, and no more than 4,300.
+        if not (text.isascii() and text.isdigit() and len(text) <= 20 and 1 <= int(text) <= most):
+            raise ValueError(f"must be {'auto or ' * has_auto}a whole number from 1 to {most}")
+        return int(text)
+
+    return parse
 
 
 def _variable(name: str, parse: Callable[[str], object], default: str, meaning: str) -> dict[str, Any]:
     return {"variable": name, "parse": parse, "default": default, "meaning": meaning}
-
-
-def _optional_int(text: str) -> int | None:
-    return None if text == "auto" else _positive_int(text)
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,8 @@ class Settings:
         pass_seconds: Longest recording that is decoded in one pass, in seconds.
         max_disk_mb: Disk that all downloads together use, in megabytes of 1,000,000 bytes.
         lean_imports: Whether to import of NeMo only what serving needs.
-        log_format: `text` or `json`: the form of a job's line in the log.
+        log_format: `text` or `json`: the form of the log's lines.
+        loop: `worker` or `sdk`: whose loop takes jobs.
     """
 
     model_dir: Path = field(
@@ -98,12 +107,14 @@ class Settings:
         )
     )
     concurrency: int | None = field(
-        metadata=_variable("PARAKEET_CONCURRENCY", _optional_int, "auto", "Jobs that one worker takes at a time.")
+        metadata=_variable(
+            "PARAKEET_CONCURRENCY", _whole_number(1_024, has_auto=True), "auto", "Jobs that one worker takes at a time."
+        )
     )
     batch_seconds: int | None = field(
         metadata=_variable(
             "PARAKEET_BATCH_SECONDS",
-            _optional_int,
+            _whole_number(100_000, has_auto=True),
             "auto",
             "Longest batch, in seconds of audio with its padding.",
         )
@@ -111,35 +122,44 @@ class Settings:
     cpu_threads: int = field(
         metadata=_variable(
             "PARAKEET_CPU_THREADS",
-            _positive_int,
+            _whole_number(1_024),
             str(min(os.cpu_count() or 1, 16)),
             "Threads of one forward pass on a CPU.",
         )
     )
     max_download_mb: int = field(
         metadata=_variable(
-            "PARAKEET_MAX_DOWNLOAD_MB", _positive_int, "1000", "Largest audio file that is taken, in megabytes."
+            "PARAKEET_MAX_DOWNLOAD_MB",
+            _whole_number(100_000),
+            "1000",
+            "Largest audio file that is taken, in megabytes.",
         )
     )
     download_timeout_s: int = field(
         metadata=_variable(
-            "PARAKEET_DOWNLOAD_TIMEOUT_S", _positive_int, "300", "Longest time that a download may take, in seconds."
+            "PARAKEET_DOWNLOAD_TIMEOUT_S",
+            _whole_number(86_400),
+            "300",
+            "Longest time that a download may take, in seconds.",
         )
     )
     max_disk_mb: int = field(
         metadata=_variable(
-            "PARAKEET_MAX_DISK_MB", _positive_int, "4000", "Disk that all downloads together may use, in megabytes."
+            "PARAKEET_MAX_DISK_MB",
+            _whole_number(1_000_000),
+            "4000",
+            "Disk that all downloads together may use, in megabytes.",
         )
     )
     max_audio_minutes: int = field(
         metadata=_variable(
-            "PARAKEET_MAX_AUDIO_MINUTES", _positive_int, "240", "Longest recording that is taken, in minutes."
+            "PARAKEET_MAX_AUDIO_MINUTES", _whole_number(1_440), "240", "Longest recording that is taken, in minutes."
         )
     )
     pass_seconds: int = field(
         metadata=_variable(
             "PARAKEET_PASS_SECONDS",
-            _positive_int,
+            _whole_number(86_400),
             "300",
             "Longest recording that is decoded in one pass, in seconds; a longer one is cut into windows.",
         )
@@ -154,7 +174,15 @@ class Settings:
     )
     log_format: str = field(
         metadata=_variable(
-            "PARAKEET_LOG_FORMAT", _choice("text", "json"), "text", "`json` makes each job's line in the log an object."
+            "PARAKEET_LOG_FORMAT", _choice("text", "json"), "text", "`json` makes every line of the log a JSON object."
+        )
+    )
+    loop: str = field(
+        metadata=_variable(
+            "PARAKEET_LOOP",
+            _choice("worker", "sdk"),
+            "worker",
+            "`sdk` takes jobs with RunPod's own loop: slower, and without the guarantees of Operate.",
         )
     )
 
@@ -173,8 +201,9 @@ class Settings:
         """Read the settings; a variable that is unset or empty takes its default.
 
         Raises:
-            SettingsError: A variable holds nonsense.
+            SettingsError: A variable holds nonsense, or begins with `PARAKEET_` and is not a setting.
         """
+        _refuse_unknown(environ)
         values = {}
         for setting in fields(cls):
             variable = setting.metadata["variable"]
@@ -184,3 +213,23 @@ class Settings:
             except ValueError as error:
                 raise SettingsError(f"{variable} {error}; it is {text!r}") from error
         return cls(**values)
+
+
+def _refuse_unknown(environ: Mapping[str, str]) -> None:
+    """Refuse a variable that nobody reads: whoever set it has misspelt a setting."""
+    suffixes = [setting.metadata["variable"].removeprefix(_PREFIX) for setting in fields(Settings)]
+    for variable in sorted(environ):
+        suffix = variable.removeprefix(_PREFIX)
+        if suffix != variable and suffix not in suffixes:
+            (nearest,) = get_close_matches(suffix, suffixes, n=1, cutoff=0.0)
+            raise SettingsError(f"{variable} is not a setting; did you mean {_PREFIX}{nearest}?")
+
+
+def is_log_json(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether the log's lines are JSON, also where other settings are nonsense and have to be reported."""
+    return environ.get("PARAKEET_LOG_FORMAT", "").strip() == "json"
+
+
+def is_on_runpod(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether the process serves a RunPod endpoint, by the variables that the platform sets."""
+    return "RUNPOD_POD_ID" in environ or "RUNPOD_WEBHOOK_GET_JOB" in environ
