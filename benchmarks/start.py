@@ -105,7 +105,7 @@ def _run(command: Sequence[str], environ: dict[str, str], transcript: str) -> St
         if found := re.search(transcript, line):
             seconds, text = time.perf_counter() - started, found[1]
         if "stages:" in line or "is ready after" in line:
-            listed = line.partition(": ")[2] if "stages:" in line else line.partition(" s: ")[2]
+            listed = line.partition(": ")[2] if "stages:" in line else line.partition(" s: ")[2].partition(";")[0]
             stages = {name: float(value) for name, value in re.findall(r"([a-z][a-z -]*) ([\d.]+) s", listed)}
         if found := re.match(r"modules (\d+)", line):
             modules = int(found[1])

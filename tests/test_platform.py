@@ -273,13 +273,14 @@ def test_no_log_level_prints_a_transcript(platform, tmp_path, clip):
 
 def test_a_log_for_machines(platform, tmp_path, clip):
     log = tmp_path / "log"
-    with worker_process(platform, log, "--rp_log_level", "WARN", PARAKEET_LOG_FORMAT="json"):
+    with worker_process(platform, log, "--rp_log_level", "WARN", PARAKEET_LOG_FORMAT="json", PARAKEET_DEVICE="cpu"):
         good, bad = platform.submit({"input": clip}, {"input": {}})
         assert wait_until(lambda: good.answers and bad.answers)
-    announcement, line = log.read_text().splitlines()
-    assert announcement.startswith("--- Starting Serverless Worker")
+    announcement, line = map(json.loads, log.read_text().splitlines())
+    assert announcement.keys() == {"requestId", "level", "message"}
+    assert announcement["message"].startswith("--- Starting Serverless Worker")
     assert (
-        json.loads(line).items()
+        line.items()
         >= {
             "requestId": bad.id,
             "level": "WARN",

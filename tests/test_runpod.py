@@ -17,6 +17,7 @@ from runpod.serverless.modules.rp_job import run_job
 
 from audio_files import data_url, encode, tone
 from conftest import ROOT, check_schema
+from parakeet_worker import __version__
 from parakeet_worker.audio.sniff import SUPPORTED_FORMATS
 from parakeet_worker.errors import Code, JobError
 from parakeet_worker.serving import Worker, serve
@@ -93,6 +94,84 @@ def test_nonsense_in_a_setting_stops_the_start():
     assert done.returncode == 1
     assert done.stderr == "parakeet-worker: PARAKEET_DEVICE must be auto, cpu or cuda; it is 'gpu'\n"
     assert done.stdout == ""
+
+
+def test_a_misspelt_setting_stops_the_start():
+    done = run_handler(PARAKEET_CONCURENCY="64")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "parakeet-worker: PARAKEET_CONCURENCY is not a setting; did you mean PARAKEET_CONCURRENCY?\n"
+    )
+
+
+def test_what_stops_the_start_is_json_too_when_asked_for():
+    done = run_handler(PARAKEET_DEVICE="gpu", PARAKEET_LOG_FORMAT="json")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert json.loads(done.stderr) == {
+        "requestId": None,
+        "level": "ERROR",
+        "message": "parakeet-worker: PARAKEET_DEVICE must be auto, cpu or cuda; it is 'gpu'",
+    }
+
+
+@pytest.mark.parametrize("option", ["--help", "-h", "--he"])
+def test_help_loads_no_model(option):
+    code = f"""
+import atexit, runpy, sys
+loaded = ("torch", "nemo", "parakeet_worker.serving", "parakeet_worker.dispatch")
+atexit.register(lambda: print([name for name in loaded if name in sys.modules]))
+sys.argv = ["handler.py", "--rp_serve_api", {option!r}]
+runpy.run_path("handler.py", run_name="__main__")
+"""
+    # A setting that stops the start is no reason to give no help.
+    env = os.environ | {"PARAKEET_DEVICE": "gpu"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    *lines, loaded = done.stdout.splitlines()
+    assert loaded == "[]"
+    assert any("--rp_serve_api" in line for line in lines)
+    assert "PARAKEET_" in lines[-1] + lines[-2]
+
+
+def test_the_line_that_says_ready():
+    done = run_handler(PARAKEET_BATCH_SECONDS="77", PARAKEET_CONCURRENCY="5", PARAKEET_DEVICE="cpu")
+    (line,) = [line for line in done.stdout.splitlines() if " is ready " in line]
+    assert re.fullmatch(
+        r"INFO   \| parakeet-tdt-mini is ready after \d+\.\d\d s: imports \d+\.\d\d s, .*warm-up \d+\.\d\d s; "
+        r"on cpu in float32, 5 jobs at a time, batches of 77 s at most, "
+        rf"model sha256 01dde476500c, worker {re.escape(__version__)}\.",
+        line,
+    )
+    assert "WARN" not in done.stdout
+
+
+def test_a_start_in_json():
+    done = run_handler(PARAKEET_LOG_FORMAT="json", RUNPOD_POD_ID="pod")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(line.keys() >= {"requestId", "level", "message"} for line in lines)
+    assert lines[0]["message"].startswith("--- Starting Serverless Worker")
+    (ready,) = [line for line in lines if line.get("event") == "ready"]
+    assert (
+        ready.items()
+        >= {
+            "level": "INFO",
+            "model": "parakeet-tdt-mini",
+            "revision": "sha256 01dde476500c",
+            "worker": __version__,
+            "device": "cpu",
+            "precision": "float32",
+            "concurrency": 8,
+            "batch_limit_s": 120.0,
+        }.items()
+    )
+    assert ready.keys() >= {"ready_s", "imports_s", "warm_up_s"}
+    # On RunPod there should be a GPU.
+    (warning,) = [line for line in lines if line["level"] == "WARN"]
+    assert warning["message"].startswith("PARAKEET_DEVICE is auto, and torch finds no GPU")
 
 
 def test_importing_the_handler_loads_no_model():
@@ -190,6 +269,44 @@ def test_no_exception_escapes_and_none_is_shown(error, code, capsys):
     shown = json.dumps(answer) + capsys.readouterr().out
     assert "secret" not in shown
     assert "signature" not in shown
+
+
+@pytest.mark.parametrize("logs_json", [False, True])
+@pytest.mark.parametrize(
+    ("job_id", "shown"),
+    [
+        ("a\nERROR  | forged", "a%0AERROR%20%20%7C%20forged"),
+        ("\x1b[2J\r\x85\u2028", "%1B%5B2J%0D%C2%85%E2%80%A8"),
+        ("\ud800", "%ED%A0%80"),
+        pytest.param("x" * 1_000_000, "x" * 200, id="a long string"),
+        (7, "7"),
+        (None, None),
+        pytest.param(10**5_000, None, id="a long number"),
+        ({"id": 1}, None),
+    ],
+)
+def test_no_id_makes_a_line_of_its_own(job_id, shown, logs_json, capsys):
+    job = {"id": job_id, "input": {"action": "model_info", "a\nb": 1}}
+    answer = asyncio.run(Worker(Fault(ValueError()), logs_json=logs_json).answer(job))
+    assert answer["code"] == "unknown_field"
+    (line,) = capsys.readouterr().out.splitlines()
+    if logs_json:
+        assert line.isprintable()
+        assert json.loads(line)["requestId"] == shown
+    else:
+        assert line.isprintable()
+        assert line.startswith(f"WARN   | {shown} | unknown_field (" if shown else "WARN   | unknown_field (")
+
+
+def test_a_fault_is_found_by_its_line(capsys):
+    asyncio.run(Worker(Fault(ValueError("secret"))).answer({"id": "1", "input": {"action": "model_info"}}))
+    fault, line = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(
+        r"ERROR  \| 1 \| ValueError at tests/test_runpod\.py:\d+ in __call__, "
+        r"parakeet_worker/serving\.py:\d+ in _carry_out",
+        fault,
+    )
+    assert line.startswith("ERROR  | 1 | model_info internal_error (")
 
 
 def test_cancellation_goes_through():

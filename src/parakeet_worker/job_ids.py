@@ -3,7 +3,8 @@
 import re
 from urllib.parse import quote
 
-_QUOTED = re.compile(r"[\w.~%-]{1,200}", re.ASCII)
+_LONGEST_LOGGED = 200
+_QUOTED = re.compile(rf"[\w.~%-]{{1,{_LONGEST_LOGGED}}}", re.ASCII)
 
 
 def quoted_id(job_id: object) -> str | None:
@@ -19,13 +20,17 @@ def quoted_id(job_id: object) -> str | None:
     """
     if isinstance(job_id, bool) or not isinstance(job_id, str | int):
         return None
-    quoted = quote(str(job_id), safe="", errors="surrogatepass")
+    try:
+        quoted = quote(str(job_id), safe="", errors="surrogatepass")
+    except ValueError:  # an integer of more than 4,300 digits
+        return None
     # A segment of only dots would lead to another place in the path.
     return quoted.replace(".", "%2E") if quoted.strip(".") == "" and quoted else quoted or None
 
 
 def loggable_id(job_id: object) -> str | None:
-    """Return a job's id as the log shows it: quoted, if it is not yet. None where there is no usable one."""
+    """Return a job's id as the log shows it: quoted, if it is not yet, and cut. None where there is no usable one."""
     if isinstance(job_id, str) and _QUOTED.fullmatch(job_id):
         return job_id
-    return quoted_id(job_id)
+    quoted = quoted_id(job_id)
+    return quoted and quoted[:_LONGEST_LOGGED]

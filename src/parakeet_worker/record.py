@@ -1,12 +1,12 @@
 """What is kept of a job for its line in the log. No URL and no word of a transcript is in it."""
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from parakeet_worker.log import json_line
 from parakeet_worker.model.engine import Heard
 
 SUCCESS = "ok"
@@ -99,6 +99,6 @@ class Record:
         """Return the stages, in one step: the thread of a cancelled job may still be adding to them."""
         return list(self.stages.items())
 
-    def as_json(self, job_id: str | None, level: str) -> str:
-        """Say it as one JSON object, with `requestId` and `level` as RunPod's SDK names them on the platform."""
-        return json.dumps({"requestId": job_id, "level": level, "message": str(self), **self.fields()})
+    def as_json(self, job_id: object, level: str) -> str:
+        """Return the line as a JSON object; see `json_line`."""
+        return json_line(str(self), level, job_id, self.fields())

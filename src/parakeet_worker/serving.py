@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Awaitable, Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, NoReturn
 
 import runpod
@@ -23,6 +24,7 @@ from parakeet_worker.errors import Code, JobError
 from parakeet_worker.exhaustion import explain
 from parakeet_worker.job_ids import loggable_id
 from parakeet_worker.limits import jobs_for_files
+from parakeet_worker.log import Line, json_line, printable
 from parakeet_worker.progress import teller
 from parakeet_worker.record import CANCELLED, SUCCESS, Record
 
@@ -38,7 +40,7 @@ _MOST_OUT_OF_MEMORY = 3
 _CLOSING_S = 1.0
 
 # The innermost frames of a traceback, which say most; the SDK cuts what is longer in its middle.
-_MOST_FRAMES = -8
+_MOST_FRAMES = 20
 
 _HELP = ("-h", "--help")
 
@@ -90,9 +92,7 @@ class Worker:
         if told is None or (told.code in _FAULTS and told.__cause__):
             # An exception's own text could hold a signed URL: where it happened is enough.
             cause = told.__cause__ if told and told.__cause__ else error
-            log.error(
-                f"{type(cause).__name__} at\n{''.join(traceback.format_tb(cause.__traceback__, _MOST_FRAMES))}", job_id
-            )
+            log.error(f"{type(cause).__name__} at {_where(cause)}", job_id)
         if told is None:
             return internal_failure()
         if told.code is not Code.OUT_OF_MEMORY:
@@ -105,10 +105,7 @@ class Worker:
     def _log(self, record: Record, job_id: str | None) -> None:
         is_well = record.code in (SUCCESS, CANCELLED)
         level = "INFO" if is_well else "ERROR" if record.code in _FAULTS else "WARN"
-        if not self._logs_json:
-            log.log(str(record), level, job_id)
-        elif log.level != "NOTSET" and LOG_LEVELS.index(log.level) <= LOG_LEVELS.index(level):
-            print(record.as_json(job_id, level), flush=True)  # noqa: T201 - the SDK's logger would put it into a string
+        write_line(record, level, job_id, as_json=self._logs_json)
 
     async def ready(self) -> None:
         """Wait until the model is loaded and checked.
@@ -121,6 +118,23 @@ class Worker:
     def close(self) -> None:
         """End, once all jobs that wait for the model are answered."""
         self._dispatcher.close()
+
+
+def write_line(line: Line, level: str, job_id: str | None = None, *, as_json: bool) -> None:
+    """Write a line that has fields, where the level of the log lets it through."""
+    if not as_json:
+        log.log(printable(str(line)), level, job_id)
+    elif log.level != "NOTSET" and LOG_LEVELS.index(log.level) <= LOG_LEVELS.index(level):
+        # The SDK's logger would put the object into a string.
+        print(json_line(str(line), level, job_id, line.fields()), flush=True)  # noqa: T201
+
+
+def _where(error: BaseException) -> str:
+    """Return where an exception was raised, in one line and from the inside out: `audio/wav.py:81 in read, …`."""
+    frames = [(frame.f_code, number) for frame, number in traceback.walk_tb(error.__traceback__)]
+    shown = frames[-_MOST_FRAMES:][::-1]
+    places = [f"{'/'.join(Path(code.co_filename).parts[-2:])}:{number} in {code.co_name}" for code, number in shown]
+    return ", ".join(places)
 
 
 def _caller(job: object) -> Caller:

@@ -196,6 +196,10 @@ class Settings:
         """Whether the model will run on a GPU: its device file tells without seconds of loading CUDA."""
         return self.device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*"))
 
+    def is_fallback(self, device: str) -> bool:
+        """Return whether `auto` has led to a device, `cpu`, where there should be a GPU: one is seen, or RunPod's."""
+        return self.device == "auto" and device == "cpu" and (self.is_gpu_expected or is_on_runpod())
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
         """Read the settings; a variable that is unset or empty takes its default.

@@ -51,6 +51,12 @@ class Card:
     source: Mapping[str, str]
     files: Mapping[str, str]
 
+    @property
+    def revision(self) -> str:
+        """What tells one bake of the model from another, in short: `revision 0123456789ab`, or `sha256 …`; or empty."""
+        known = [f"{kind} {self.source[kind][:12]}" for kind in ("revision", "sha256") if kind in self.source]
+        return known[0] if known else ""
+
     @classmethod
     def read(cls, directory: Path) -> "Card":
         """Read `card.json` of a model directory.

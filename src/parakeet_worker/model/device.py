@@ -41,6 +41,16 @@ class Plan:
     batch_seconds: float
 
     @property
+    def device_name(self) -> str:
+        """`cpu`, or the name of the GPU."""
+        return "cpu" if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
+
+    @property
+    def precision_name(self) -> str:
+        """The precision as `PARAKEET_PRECISION` names it."""
+        return str(self.precision).removeprefix("torch.")
+
+    @property
     def weights_precision(self) -> torch.dtype:
         """What the weights are stored in while they serve."""
         return self.precision if self.device.type == "cuda" else torch.float32

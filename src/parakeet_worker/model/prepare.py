@@ -28,9 +28,6 @@ class Laps:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
         self._last = now
 
-    def __str__(self) -> str:
-        return ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in self.seconds.items())
-
 
 def prepare(settings: Settings, card: Card, files: ModelFiles, laps: Laps) -> NemoRecognizer:
     """Load the model as the settings say, check it and warm it up.

@@ -59,7 +59,7 @@ class NemoRecognizer:
     def __init__(self, model: Model, plan: Plan) -> None:
         self.model = model
         self.batch_seconds = plan.batch_seconds
-        self._plan = plan
+        self.plan = plan
         self._copies = torch.cuda.Stream(plan.device) if plan.device.type == "cuda" else None
 
     def stage(self, samples: NDArray[np.float32]) -> Signal:
@@ -70,7 +70,7 @@ class NemoRecognizer:
         if self._copies is None or len(samples) > _MAX_STAGED_SAMPLES:
             return samples
         with torch.cuda.stream(self._copies):
-            staged = torch.from_numpy(samples).pin_memory().to(self._plan.device, non_blocking=True)
+            staged = torch.from_numpy(samples).pin_memory().to(self.plan.device, non_blocking=True)
             arrived = torch.cuda.Event()
             arrived.record()
         return StagedTensor(staged, arrived)
@@ -82,7 +82,7 @@ class NemoRecognizer:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            if self._plan.device.type != "cuda" or not _is_cuda_error(error):
+            if self.plan.device.type != "cuda" or not _is_cuda_error(error):
                 raise
             raise DeviceFailure(str(error)) from error
 
@@ -105,15 +105,15 @@ class NemoRecognizer:
             The samples, (B, samples) float32, and their lengths, (B,) int64.
         """
         lengths = torch.tensor([max(len(signal), _MIN_SAMPLES) for signal in batch])
-        padded = torch.zeros(len(batch), int(lengths.max()), device=self._plan.device)
+        padded = torch.zeros(len(batch), int(lengths.max()), device=self.plan.device)
         for row, signal in zip(padded, batch, strict=True):
             row[: len(signal)] = self._arrive(signal)
-        return padded, lengths.to(self._plan.device)
+        return padded, lengths.to(self.plan.device)
 
     def _arrive(self, signal: Signal) -> torch.Tensor:
         if not isinstance(signal, StagedTensor):
             return torch.from_numpy(signal)
-        stream = torch.cuda.current_stream(self._plan.device)
+        stream = torch.cuda.current_stream(self.plan.device)
         stream.wait_event(signal.arrived)
         # The allocator gave the tensor to the copying stream, and must not take it back while this one reads.
         signal.samples.record_stream(stream)
@@ -122,7 +122,7 @@ class NemoRecognizer:
     def _decode(self, encoded: torch.Tensor, lengths: torch.Tensor) -> Sequence[NemoHypothesis]:
         decoding = self.model.decoding
         try:
-            with _without_onednn() if self._plan.device.type == "cpu" else nullcontext():
+            with _without_onednn() if self.plan.device.type == "cpu" else nullcontext():
                 decoded: Sequence[NemoHypothesis] = decoding.rnnt_decoder_predictions_tensor(
                     encoded, lengths, return_hypotheses=True
                 )
