@@ -174,7 +174,8 @@ def main() -> None:
                 )
             process.terminate()
             ended = process.wait(30)
-        lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+        # A job's lines, all of which have a code.
+        lines = [line for line in map(json.loads, log.read_text().splitlines()) if "code" in line]
     faults = report(jobs, lines, samples, seconds)
     if ended != 0:
         faults.append(f"the worker ended with {ended}")
@@ -210,7 +211,7 @@ def report(jobs: list[tuple[Kind, Job]], lines: list[dict], samples: list[dict],
     invalid = [job.id for _, job in jobs if job.answers and job.status == "COMPLETED" and not is_valid(job)]
     if invalid:
         faults.append(f"{len(invalid)} answers break the schema")
-    said = Counter(line["requestId"] for line in lines if "action" in line or "code" in line)
+    said = Counter(line["requestId"] for line in lines)
     taken = [job for _, job in jobs if job.handed_out]
     if odd := [job.id for job in taken if said[job.id] != 1]:
         faults.append(f"{len(odd)} have not one line in the log, such as {odd[0]}")

@@ -44,6 +44,7 @@ def test_the_bundled_input_is_transcribed_in_peace():
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert [line for line in done.stdout.splitlines() if not SDK_LINE.match(line)] == []
+    assert "Since " not in done.stdout  # no summary
     answer = result_of(done)
     check_schema(answer, "transcribe")
     assert answer["text"] == TEXT

@@ -162,7 +162,6 @@ def install(*, as_json: bool) -> None:
             stream.flush()
             streams.append(LineStream(stream, _json_form(level) if as_json else as_text, lock))
             setattr(sys, name, streams[-1])
-            atexit.register(streams[-1].drain)
 
     def renew() -> None:
         lock = threading.RLock()
@@ -171,6 +170,14 @@ def install(*, as_json: bool) -> None:
 
     # Another thread may hold the lock when the process forks, as it does for the SDK's heartbeat.
     os.register_at_fork(after_in_child=renew)
+    atexit.register(drain)
+
+
+def drain() -> None:
+    """Write what has been begun, as the process ends."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, LineStream):
+            stream.drain()
 
 
 def as_text(record: str) -> str:

@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Awaitable, Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,9 +24,10 @@ from parakeet_worker.errors import Code, JobError
 from parakeet_worker.exhaustion import explain
 from parakeet_worker.job_ids import loggable_id
 from parakeet_worker.limits import jobs_for_files
-from parakeet_worker.log import Line, json_line, printable
+from parakeet_worker.log import Line, drain, json_line, printable
 from parakeet_worker.progress import teller
 from parakeet_worker.record import CANCELLED, SUCCESS, Record
+from parakeet_worker.summary import Summary
 
 Handler = Callable[[Any], Awaitable[Envelope]]
 
@@ -53,12 +54,14 @@ class Worker:
     Args:
         dispatcher: Carries out valid requests.
         logs_json: Whether a job's line in the log is a JSON object.
+        summary: Counts jobs.
     """
 
-    def __init__(self, dispatcher: Dispatcher, *, logs_json: bool = False) -> None:
+    def __init__(self, dispatcher: Dispatcher, *, logs_json: bool = False, summary: Summary | None = None) -> None:
         self._dispatcher = dispatcher
         self._logs_json = logs_json
         self._out_of_memory = 0
+        self._summary = summary or Summary()
 
     async def answer(self, job: object) -> Envelope:
         """Turn a job into its envelope. Only cancellation leaves as an exception: the SDK would show any other's
@@ -66,6 +69,7 @@ class Worker:
         """  # noqa: D205 - one thought
         job_id = loggable_id(job.get("id")) if isinstance(job, dict) else None
         record = Record()
+        self._summary.begin()
         try:
             return await self._carry_out(job, job_id, record)
         except asyncio.CancelledError:
@@ -73,6 +77,7 @@ class Worker:
             raise
         finally:
             self._log(record, job_id)
+            self._summary.end(record)
 
     async def _carry_out(self, job: object, job_id: str | None, record: Record) -> Envelope:
         try:
@@ -115,8 +120,14 @@ class Worker:
         """
         await self._dispatcher.ready()
 
+    def start_summary(self) -> None:
+        """Log what is done from now on, every five minutes and when the worker is closed."""
+        self._summary.start(partial(write_line, level="INFO", as_json=self._logs_json))
+
     def close(self) -> None:
         """End, once all jobs that wait for the model are answered."""
+        # First: the platform may not wait for the model.
+        self._summary.close()
         self._dispatcher.close()
 
 
@@ -177,6 +188,8 @@ def serve(handler: Handler, worker: Worker, concurrency: int, loop: str = "worke
 
     async def model_is_fit() -> None:
         await worker.ready()
+        # Here, since the SDK's local modes, whose output is a result, have no such checks.
+        worker.start_summary()
 
     choose_log_level()
     runpod.serverless.register_fitness_check(model_is_fit)
@@ -229,6 +242,7 @@ def _leave(worker: Worker) -> None:
     closing.join(_CLOSING_S)
     for child in multiprocessing.active_children():  # the SDK's heartbeat
         child.terminate()
+    drain()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 0)

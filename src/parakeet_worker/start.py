@@ -52,6 +52,7 @@ def build_worker(settings: Settings) -> "Worker":
     from parakeet_worker.audio.windows import Cutting
     from parakeet_worker.dispatch import Dispatcher
     from parakeet_worker.serving import Worker
+    from parakeet_worker.summary import Summary
     from parakeet_worker.transcription import Limits
 
     limits = Limits(
@@ -62,7 +63,8 @@ def build_worker(settings: Settings) -> "Worker":
         Cutting(min(card.max_duration, settings.pass_seconds), *card.windows),
     )
     dispatcher = Dispatcher(engine, card, limits, settings.concurrency_on_device)
-    return Worker(dispatcher, logs_json=settings.log_format == "json")
+    summary = Summary(lambda: engine.stats, lambda: engine.waiting)
+    return Worker(dispatcher, logs_json=settings.log_format == "json", summary=summary)
 
 
 def _load(settings: Settings, card: Card, files: ModelFiles) -> "Recognizer":
@@ -103,7 +105,7 @@ class Ready:
         worker: The worker's version.
         device: `cpu`, or the name of the GPU.
         precision: The arithmetic of matrix products.
-        concurrency: Jobs that are taken at a time.
+        concurrency: Jobs that are taken at a time, where the limit on open files carries them.
         batch_limit_s: Longest batch, in seconds of audio with its padding.
         ready_s: Seconds that loading took.
         stages: Seconds of each of its stages.

@@ -106,6 +106,11 @@ class Engine:
         self._is_closing = False
         self.stats = Stats()
 
+    @property
+    def waiting(self) -> int:
+        """How many windows wait for a batch."""
+        return len(self._waiting)
+
     def start(self) -> None:
         """Start the model thread, which loads the model. The first job does so where nobody has."""
         with self._changed:
