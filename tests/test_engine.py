@@ -82,12 +82,14 @@ def test_jobs_that_wait_share_batches_of_like_length():
         first = await busy(engine, recognizer)
         jobs = [asyncio.create_task(transcribe(engine, [seconds(length)])) for length in [3, 20, 3.1, 20.5, 2.9, 19.8]]
         await asyncio.sleep(0.05)
+        assert engine.waiting == 6
         recognizer.gate.set()
         return [(await job)[0].text for job in [first, *jobs]]
 
     assert asyncio.run(many()) == [str(int(n * 16_000)) for n in [0.5, 3, 20, 3.1, 20.5, 2.9, 19.8]]
     assert recognizer.batches == [[0.5], [2.9, 3, 3.1], [19.8, 20, 20.5]]
     assert engine.stats.windows == 7
+    assert engine.waiting == 0
     assert engine.stats.padded_s / engine.stats.audio_s < 1.1
 
 

@@ -1,6 +1,7 @@
 """Reading a model directory: every tensor as it was stored, or a word on what is damaged."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,6 +24,18 @@ def test_tensors_are_as_stored():
         found = files.weights()
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ({"name": "a", "revision": "0123456789abcdef", "sha256": "ff"}, "revision 0123456789ab"),
+        ({"name": "a.nemo", "sha256": "fedcba9876543210"}, "sha256 fedcba987654"),
+        ({"name": "a.nemo"}, ""),
+    ],
+)
+def test_a_bake_is_told_from_another(source, shown):
+    assert replace(Card.read(MODEL_DIR), source=source).revision == shown
 
 
 def test_every_type_and_shape(tmp_path):

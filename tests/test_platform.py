@@ -290,6 +290,38 @@ def test_a_log_for_machines(platform, tmp_path, clip):
     )
 
 
+def test_every_line_for_machines_is_an_object(platform, tmp_path, clip):
+    """Of the start, of odd ids and batches, of faults, of the heartbeat's process, and of the end."""
+    log = tmp_path / "log"
+    odd = {"a%0Ab": "a\nb", "%ED%A0%80": "\ud800", "c%20%7C%20d": "c | d"}
+    raw = {
+        # The simulator cannot hold a lone surrogate.
+        quoted if job_id == "\ud800" else job_id: json.dumps(
+            {"id": job_id, "batchId": "x\n\x1b[2J", "input": {"action": "model_info"}}
+        )
+        for quoted, job_id in odd.items()
+    }
+    environ = {"PARAKEET_LOG_FORMAT": "json", "RUNPOD_PING_INTERVAL": "1000"}
+    with worker_process(platform, log, "--rp_log_level", "DEBUG", **environ) as process:
+        jobs = [*platform.submit({"input": clip}), *platform.submit_raw(raw)]
+        assert wait_until(lambda: all(job.answers for job in jobs))
+        assert wait_until(lambda: "Heartbeat Sent" in log.read_text())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    text = log.read_text()
+    assert re.fullmatch(r"[ -~\n]+", text)
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert all(line.keys() >= {"requestId", "level", "message"} for line in lines)
+    assert any(line["message"].startswith("--- Starting Serverless Worker") for line in lines)
+    assert {line["level"] for line in lines} == {"DEBUG", "INFO", "WARN"}
+    assert [line["event"] for line in lines if "event" in line] == ["ready", "summary"]
+    (summary,) = [line for line in lines if line.get("event") == "summary"]
+    assert (summary["codes"], summary["is_last"]) == ({"ok": 4}, True)
+    done = [line["requestId"] for line in lines if "code" in line]
+    assert sorted(done) == sorted([jobs[0].id, *odd])
+    assert not any("children" in line["message"] for line in lines)
+
+
 def test_sigterm_with_jobs_in_flight(tmp_path, clips):
     platform = Platform(hold=60)
     given = [{"input": {"audio_url": data_url(encode(tone(20.0 + index)))}} for index in range(16)]

@@ -1,5 +1,6 @@
 """Environment variables: defaults, values, and nonsense refused by name."""
 
+import os
 from dataclasses import fields
 
 import pytest
@@ -98,3 +99,23 @@ def test_runpod_is_known_by_its_variables():
     assert is_on_runpod({"RUNPOD_WEBHOOK_GET_JOB": "https://…"})
     assert is_on_runpod({"RUNPOD_POD_ID": "x"})
     assert not is_on_runpod({"RUNPOD_LOG_LEVEL": "INFO"})
+
+
+@pytest.mark.parametrize(
+    ("chosen", "found", "has_gpu", "variables", "expected"),
+    [
+        ("auto", "cpu", True, {}, True),
+        ("auto", "cpu", False, {"RUNPOD_POD_ID": "x"}, True),
+        ("auto", "cpu", False, {}, False),
+        ("auto", "cuda", True, {"RUNPOD_POD_ID": "x"}, False),
+        ("cpu", "cpu", True, {"RUNPOD_POD_ID": "x"}, False),
+    ],
+)
+def test_a_fallback_is_known(chosen, found, has_gpu, variables, expected, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("RUNPOD_")]:
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    # The device file of a GPU cannot be had here.
+    monkeypatch.setattr(Settings, "is_gpu_expected", property(lambda _: has_gpu))
+    assert Settings.from_env({"PARAKEET_DEVICE": chosen}).is_fallback(found) is expected
