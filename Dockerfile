@@ -3,9 +3,14 @@
 ARG BASE_IMAGE=nvidia/cuda:13.0.2-base-ubuntu24.04
 
 FROM ${BASE_IMAGE} AS packages
+# Which build of torch: PyPI's, for CUDA 13.0, or one from an index of PyTorch's own, such as cu126, for hosts whose driver
+# is too old for that. The version is the lock's; the README says which base and which hosts go with it.
+ARG TORCH_CUDA=
 WORKDIR /app
 COPY requirements.txt ./
 # pip byte-compiles the packages from an environment of its own, and is gone when the layer is done.
+# The lock's cuda-bindings are for CUDA 13, like PyPI's torch. Another build of torch names its own; with the lock's, pip
+# would take PyPI's torch after all.
 # The distribution's mirrors keep one version of a package: a pinned one would fail to build some weeks later.
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -14,7 +19,14 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3-venv \
     && python3 -m venv /opt/pip \
     && python3 -m venv --without-pip /opt/venv \
-    && /opt/pip/bin/pip --python /opt/venv/bin/python install --no-cache-dir --prefer-binary -r requirements.txt \
+    && cp requirements.txt /opt/pip/ \
+    && if [ -n "${TORCH_CUDA}" ]; then \
+        sed -i -e "s/^torch==[^ ;]*/&+${TORCH_CUDA}/" -e '/^cuda-bindings==/d' /opt/pip/requirements.txt \
+        && /opt/pip/bin/pip --python /opt/venv/bin/python install --no-cache-dir --no-deps \
+            --index-url "https://download.pytorch.org/whl/${TORCH_CUDA}" \
+            "$(grep -o '^torch==[^ ;]*' /opt/pip/requirements.txt)"; \
+    fi \
+    && /opt/pip/bin/pip --python /opt/venv/bin/python install --no-cache-dir --prefer-binary -r /opt/pip/requirements.txt \
     && rm -rf /opt/pip \
     && apt-get purge --yes --auto-remove python3-venv \
     && rm -rf /var/lib/apt/lists/*
@@ -29,10 +41,14 @@ ARG MODEL=nvidia/parakeet-tdt-0.6b-v2
 ARG MODEL_REVISION=
 ARG MODEL_SHA256=
 COPY models ./models
-COPY src/parakeet_worker/__init__.py ./src/parakeet_worker/
+COPY src/parakeet_worker/__init__.py src/parakeet_worker/retry.py ./src/parakeet_worker/
 COPY src/parakeet_worker/model/__init__.py src/parakeet_worker/model/card.py src/parakeet_worker/model/hub.py \
     ./src/parakeet_worker/model/
-RUN python -m parakeet_worker.model.hub "${MODEL}" --to /downloads \
+# The hub allows more requests with a token, and some models need one: `docker build --secret id=HF_TOKEN ...`, from the
+# environment. It is in no layer.
+RUN --mount=type=secret,id=HF_TOKEN,required=false \
+    HF_TOKEN="$(cat /run/secrets/HF_TOKEN 2>/dev/null || true)" \
+    python -m parakeet_worker.model.hub "${MODEL}" --to /downloads \
     ${MODEL_REVISION:+--revision "${MODEL_REVISION}"} ${MODEL_SHA256:+--sha256 "${MODEL_SHA256}"}
 COPY src/parakeet_worker/lean.py ./src/parakeet_worker/
 COPY src/parakeet_worker/audio/__init__.py ./src/parakeet_worker/audio/

@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer
 # What builds the image with `make image-test`: called with a tag, the context and further arguments of `docker build`.
 BUILD_IMAGE ?= $(firstword $(wildcard ../shared/tools/build-image.sh) docker)
 
-.PHONY: run serve test fuzz soak attack image-test bench bench-start bench-loop lint format lock clean
+.PHONY: run serve test release-check fuzz soak attack image-test bench bench-start bench-loop lint format lock clean
 
 run: $(VENV)/.run ## Transcribe the bundled clip.
 	$(BIN)/python handler.py
@@ -17,6 +17,9 @@ serve: $(VENV)/.run ## Answer POST /runsync on http://localhost:8000.
 
 test: $(VENV)/.dev ## Run the tests.
 	$(BIN)/python -m pytest
+
+release-check: $(VENV)/.dev ## Check what a release needs beyond the tests: that the account in its addresses is set.
+	RELEASE=1 $(BIN)/python -m pytest tests/test_hub.py
 
 fuzz: $(VENV)/.dev ## Decode 20,000 mutated audio files: about 20 minutes.
 	$(BIN)/python tests/fuzz.py --count 20000

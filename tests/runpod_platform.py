@@ -64,11 +64,14 @@ class Platform:
     Args:
         hold: Seconds for which a poll of the worker is held open where there is nothing to say.
         latency: Seconds by which each answer is late, as if it came from afar.
+        keeps_output: Whether a failed job shows the worker's `output` beside `error`. That is how the SDK sends it;
+            RunPod's documentation shows `error` alone.
     """
 
-    def __init__(self, hold: float = 2.0, latency: float = 0.0) -> None:
+    def __init__(self, hold: float = 2.0, latency: float = 0.0, keeps_output: bool = True) -> None:
         self.hold = hold
         self.latency = latency
+        self.keeps_output = keeps_output
         self.jobs: dict[str, Job] = {}
         self.pings: list[dict[str, str]] = []
         self.asked: list[str] = []
@@ -192,6 +195,8 @@ class Platform:
         task.add_done_callback(self._background.discard)
 
     def _end(self, job: Job, status: str, result: dict[str, Any]) -> None:
+        if status == "FAILED" and not self.keeps_output:
+            result = {name: value for name, value in result.items() if name != "output"}
         job.status, job.result, job.ended = status, result, time.monotonic()
         job.done.set()
         if url := job.request.get("webhook"):

@@ -3,10 +3,13 @@
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import time
+from email.utils import formatdate
 
 import pytest
 import soundfile
@@ -218,6 +221,118 @@ def test_a_download_is_kept_for_the_bake(hub, nemo_file, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert Card.read(tmp_path / "out").source["revision"] == REVISION
+
+
+FETCH = """
+import sys
+from parakeet_worker.model import hub
+hub._FIRST_WAIT_S = 0.2
+hub.main(sys.argv[1:])
+"""
+
+
+def fetch(nemo_file, directory, **environ: str) -> subprocess.CompletedProcess:
+    """Download the fixture's model as the Dockerfile does, with short waits."""
+    pinned = ["--revision", REVISION, "--sha256", sha256(nemo_file), "--to", str(directory)]
+    command = [sys.executable, "-c", FETCH, "nvidia/parakeet-tdt-0.6b-v2", *pinned]
+    env = os.environ | environ
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
+
+
+def busy(hub, status: int | str, method: str = "HEAD", times: int = 1, **headers: str) -> list[float]:
+    """Have the hub refuse its first requests, and return when each request came, in seconds."""
+    (path, serve), came = next(iter(hub.routes.items())), []
+
+    def answer(handler):
+        came.append(time.monotonic())
+        refused.append(handler.command)
+        if handler.command != method or refused.count(method) > times:
+            serve(handler)
+        elif status == "reset":
+            handler.connection.close()
+        else:
+            handler.send_response(status)
+            for name, value in {"Content-Length": "0", **headers}.items():
+                handler.send_header(name.replace("_", "-"), value)
+            handler.end_headers()
+
+    refused = []
+    hub.routes[path] = answer
+    return came
+
+
+@pytest.mark.parametrize("status", [429, 500, 503, 408, "reset"])
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_a_busy_hub_is_asked_again(hub, nemo_file, tmp_path, status, method):
+    busy(hub, status, method, times=2)
+    done = fetch(nemo_file, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sha256(tmp_path / "parakeet-tdt-0.6b-v2.nemo") == sha256(nemo_file)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Retry_After": "2"},
+        {"Retry_After": "in 5 s"},
+        {"RateLimit": '"resolvers";r=0;t=1'},
+    ],
+)
+def test_a_busy_hub_is_asked_when_it_says(hub, nemo_file, tmp_path, headers):
+    if headers.get("Retry_After") == "in 5 s":
+        headers = {"Retry_After": formatdate(time.time() + 5, usegmt=True)}
+    came = busy(hub, 429, **headers)
+    done = fetch(nemo_file, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert came[1] - came[0] > 1.9
+    assert "too many requests from this address; with an HF_TOKEN it allows more; trying again in" in done.stderr
+
+
+def test_a_build_does_not_wait_for_hours(hub, nemo_file, tmp_path):
+    came = busy(hub, 429, times=9, Retry_After="3600")
+    done = fetch(nemo_file, tmp_path)
+    assert done.returncode == 1
+    assert "with an HF_TOKEN it allows more; the next would be in 3600 s" in done.stderr
+    assert len(came) == 1
+
+
+@pytest.mark.parametrize(("status", "method"), [(401, "HEAD"), (403, "HEAD"), (404, "HEAD"), (403, "GET")])
+def test_a_refusal_is_final(hub, nemo_file, tmp_path, status, method):
+    came = busy(hub, status, method, times=9)
+    done = fetch(nemo_file, tmp_path)
+    assert done.returncode == 1
+    assert f"could not be downloaded: the hub answers {status}" in done.stderr
+    assert ("HF_TOKEN must be a token" in done.stderr) == (status in (401, 403))
+    assert "http://" not in done.stderr
+    assert len(came) == (1 if method == "HEAD" else 2)
+
+
+def test_what_is_no_hub(hub, nemo_file, tmp_path):
+    hub.serve(next(iter(hub.routes)), b"a page")
+    done = fetch(nemo_file, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.endswith("the answer is not a Hugging Face hub's: it lacks the commit or the ETag\n")
+
+
+@pytest.mark.parametrize(("token", "sent"), [("", None), ("hf_secret\n", "Bearer hf_secret")])
+def test_a_token_goes_to_the_hub_alone(hub, nemo_file, tmp_path, token, sent):
+    path = next(iter(hub.routes))
+    hub.serve("/signed", nemo_file.read_bytes())
+    elsewhere = hub.url.replace("127.0.0.1", "localhost") + "/signed?Signature=abc"
+    etag = {"X_Linked_Etag": f'"{sha256(nemo_file)}"', "X_Linked_Size": str(nemo_file.stat().st_size)}
+    hub.serve(path, b"", status=302, Location=elsewhere, X_Repo_Commit=REVISION, **etag)
+    done = fetch(nemo_file, tmp_path, HF_TOKEN=token)
+    assert done.returncode == 0, done.stderr
+    assert {asked: headers.get("authorization") for asked, headers in hub.requests} == {
+        path: sent,
+        "/signed?Signature=abc": None,
+    }
+    assert "hf_secret" not in done.stderr + "".join(f.read_text() for f in (tmp_path / ".cache").rglob("*.metadata"))
+
+    hub.serve("/signed", b"", status=403)
+    done = fetch(nemo_file, tmp_path / "again", HF_TOKEN=token)
+    assert done.returncode == 1
+    assert "Signature" not in done.stderr
 
 
 def test_a_path_is_not_downloaded(tmp_path):

@@ -1,7 +1,12 @@
 """The RunPod Hub's two files keep the Hub's rules, and say what the worker does."""
 
 import json
+import os
 import re
+import shutil
+import struct
+import subprocess
+import tomllib
 from dataclasses import fields
 
 import pytest
@@ -16,8 +21,15 @@ RULES = json.loads((ROOT / "tests" / "hub-schemas.json").read_text())
 INPUTS = {variable["key"]: variable["input"] for variable in HUB["config"]["env"]}
 VARIABLES = {setting.metadata["variable"]: setting for setting in fields(Settings)}
 
-# Pools with a GPU that CUDA 13 supports and torch's wheels have code for (Turing and later), with 24 GB or more.
-POOLS = {"AMPERE_24", "ADA_24", "ADA_32_PRO", "AMPERE_48", "ADA_48_PRO", "AMPERE_80", "ADA_80_PRO", "HOPPER_141"}
+README = (ROOT / "README.md").read_text()
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+# RunPod's pools from Ampere to Hopper, which have bfloat16 and which both builds of torch have code for. Their smallest
+# GPUs have 16 GB.
+POOLS = {"AMPERE_16", "AMPERE_24", "ADA_24", "AMPERE_48", "ADA_48_PRO", "AMPERE_80", "ADA_80_PRO", "HOPPER_141"}
+
+# What RunPod's hosts say. A list of allowed versions names each: it is no minimum.
+HOSTS = ["12.6", "12.7", "12.8", "12.9", "13.0", "13.1", "13.2", "13.3"]
 
 
 @pytest.mark.parametrize(("name", "content"), [("hub", HUB), ("tests", TESTS)])
@@ -76,11 +88,66 @@ def test_all_variables_are_in_the_readme():
     assert [key for key in INPUTS if f"`{key}" not in readme] == []
 
 
-def test_gpus_and_cuda_are_what_the_wheels_run_on():
-    assert set(HUB["config"]["gpuIds"].split(",")) <= POOLS
-    base = re.search(r"^ARG BASE_IMAGE=nvidia/cuda:(\d+\.\d+)\.", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    assert HUB["config"]["allowedCudaVersions"] == TESTS["config"]["allowedCudaVersions"] == [base[1]]
-    assert "torch==2.13.0" in (ROOT / "requirements.txt").read_text()  # built with CUDA 13.0
+def newer_hosts(cuda: str) -> list[str]:
+    """The hosts that run what is built for a version of CUDA: an older driver does not, and any newer one does."""
+    return HOSTS[HOSTS.index(cuda) :]
+
+
+def test_the_gpus_are_what_the_worker_runs_on():
+    offered = HUB["config"]["gpuIds"].split(",")
+    assert len(set(offered)) == len(offered)
+    assert set(offered) == POOLS
+
+
+def test_the_hosts_are_what_torch_runs_on():
+    base = re.search(r"^ARG BASE_IMAGE=nvidia/cuda:(\d+\.\d+)\.", DOCKERFILE, re.MULTILINE)[1]
+    for config in (HUB["config"], TESTS["config"]):
+        assert config["allowedCudaVersions"] == newer_hosts(base)
+    assert base == "13.0"
+    assert "torch==2.13.0" in (ROOT / "requirements.txt").read_text()  # PyPI's is built for CUDA 13.0
+
+
+def test_the_hosts_of_another_build_are_in_the_readme():
+    """A row of the table: `TORCH_CUDA`, the base image, and the hosts that go with them."""
+    rows = re.findall(
+        r"^\| (?:`cu(\d\d)(\d)`|not set).*? \| `nvidia/cuda:(\d+\.\d+)\.\S+` .*\| `(\[.*\])` \|$", README, re.MULTILINE
+    )
+    assert len(rows) == 2
+    for major, minor, base, hosts in rows:
+        assert f"{major or 13}.{minor or 0}" == base
+        assert json.loads(hosts) == newer_hosts(base)
+
+
+def test_the_hubs_tests_fit_any_gpu():
+    """The Hub may run them on another GPU than the one that they name."""
+    assert TESTS["config"].keys() == {"gpuTypeId", "gpuCount", "allowedCudaVersions"}
+    assert all(test["timeout"] >= 300_000 for test in TESTS["tests"])
+
+
+def test_the_icon_is_a_small_square_picture():
+    path = HUB["iconUrl"].partition("/parakeet-worker/main/")[2]
+    picture = (ROOT / path).read_bytes()
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", picture[16:24])
+    assert width == height >= 256
+    assert len(picture) < 50_000
+
+
+def owner() -> str:
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    return re.fullmatch("https://github.com/([^/]+)/parakeet-worker", urls["Repository"])[1]
+
+
+def test_one_account_owns_all_addresses():
+    named = re.findall(r"/([^/\s]+)/parakeet-worker\b", README + HUB["iconUrl"])
+    assert named == [owner()] * 3
+
+
+def test_a_release_has_an_owner():
+    git = shutil.which("git") or "true"  # without it nothing is tagged
+    tags = subprocess.run([git, "tag", "--points-at", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    is_release = os.environ.get("RELEASE") or re.search("^v[0-9]", tags.stdout, re.MULTILINE)
+    assert owner() != "OWNER" or not is_release, "the account that the repository belongs to: see RELEASING.md"
 
 
 def test_the_hubs_tests_pass_here(ask):

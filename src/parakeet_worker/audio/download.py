@@ -2,13 +2,11 @@
 
 import errno
 import logging
-import random
 import socket
 import sys
 import threading
 import time
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -22,6 +20,7 @@ from parakeet_worker.audio import guard
 from parakeet_worker.audio.abort import Abort
 from parakeet_worker.audio.guard import Expired, Watch
 from parakeet_worker.errors import Code, JobError
+from parakeet_worker.retry import backoff_s, retry_after_s
 
 # urllib3 warns of malformed headers, and names the URL with its query.
 logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -130,9 +129,7 @@ def download(url: str, limits: DownloadLimits, abort: Abort, file: BinaryIO) -> 
             try:
                 _attempt(url, limits, watch, file)
             except _Retry as retry:
-                # Jobs that failed together should not come back together.
-                backoff = limits.backoff_s * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311
-                wait = backoff if retry.after_s is None else retry.after_s
+                wait = backoff_s(attempt, limits.backoff_s) if retry.after_s is None else retry.after_s
                 if attempt == _MOST_ATTEMPTS or wait >= watch.left:
                     raise retry.error from retry.__cause__
             else:
@@ -156,7 +153,7 @@ def _attempt(url: str, limits: DownloadLimits, watch: Watch, file: BinaryIO) -> 
         with safe_get(url, timeout=timeout, headers=_HEADERS, max_bytes=sys.maxsize) as response:
             code = response.status_code
             if code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                raise _Retry(_failed(_status(code)), _retry_after(response.headers.get("Retry-After")))
+                raise _Retry(_failed(_status(code)), retry_after_s(response.headers.get("Retry-After")))
             if not 200 <= code < 300:
                 raise _failed(_status(code))
             if int(response.headers.get("Content-Length", 0)) > limits.max_bytes:
@@ -216,18 +213,6 @@ def _store(body: urllib3.BaseHTTPResponse, limits: DownloadLimits, watch: Watch,
                 )
             since, before = time.monotonic(), size
     watch.check()
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Return how many seconds a `Retry-After` header asks to wait (RFC 9110, 10.2.3): a number, or until a date."""
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None
 
 
 def _status(code: int) -> str:
