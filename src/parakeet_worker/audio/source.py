@@ -2,14 +2,14 @@
 
 import base64
 import io
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import BinaryIO
 from urllib.parse import unquote_to_bytes
 
 from parakeet_worker.audio.abort import Abort
 from parakeet_worker.audio.download import DownloadLimits, download, too_large
+from parakeet_worker.audio.scratch import Scratch
 from parakeet_worker.errors import Code, JobError
 
 
@@ -17,8 +17,7 @@ from parakeet_worker.errors import Code, JobError
 def open_audio(url: str, limits: DownloadLimits, abort: Abort) -> Iterator[BinaryIO]:
     """Open what `url` leads to, positioned at its first byte.
 
-    A download goes to a temporary file that has no name from the moment it exists, so nothing is left on the disk
-    however the job or the process ends.
+    A download goes to a temporary file, of which nothing is left however the job or the process ends.
 
     Args:
         url: An `http:`, `https:` or `data:` URL.
@@ -33,14 +32,9 @@ def open_audio(url: str, limits: DownloadLimits, abort: Abort) -> Iterator[Binar
         with io.BytesIO(_data_url_bytes(url, limits.max_bytes)) as memory:
             yield memory
         return
-    with tempfile.TemporaryFile(prefix="parakeet-") as file:
-        try:
-            download(url, limits, abort, file)
-            file.seek(0)
-            yield file
-        finally:
-            if limits.disk:
-                limits.disk.take(-file.seek(0, io.SEEK_END))
+    with closing(Scratch(abort, limits.disk)) as scratch:
+        download(url, limits, abort, scratch)
+        yield scratch.open()
 
 
 def _data_url_bytes(url: str, max_bytes: int) -> bytes:
