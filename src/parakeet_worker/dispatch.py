@@ -1,8 +1,11 @@
 """From a valid request to the fields of its result: the table of actions, and what each of them does."""
 
 import asyncio
+import errno
+import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -10,6 +13,7 @@ from typing import Protocol
 from parakeet_worker.audio.sniff import SUPPORTED_FORMATS
 from parakeet_worker.contract import Action, Request
 from parakeet_worker.envelope import utc_timestamp
+from parakeet_worker.errors import Code, JobError
 from parakeet_worker.model.card import Card, parameter_count
 from parakeet_worker.progress import Progress, Report
 from parakeet_worker.record import Record
@@ -60,6 +64,9 @@ class Dispatcher:
         self._model = model
         self._card = card
         self._limits = limits
+        # The directory is found by writing to it, which later may fail for a moment, of a full disk for one.
+        with suppress(FileNotFoundError):
+            tempfile.gettempdir()
         # A download may wait for long, and a cancelled one for a name that nobody resolves: no other needs its thread.
         self._downloads = Threads("download", concurrency + _MOST_HANGING)
         # A cancelled job may decode on for a moment, beside the one that takes its slot.
@@ -80,7 +87,14 @@ class Dispatcher:
         Raises:
             JobError: It cannot be done, for a reason that the caller is told.
         """
-        return await self._actions[request.action](request, caller, record)
+        try:
+            return await self._actions[request.action](request, caller, record)
+        except MemoryError as error:
+            raise _out_of_memory() from error
+        except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise _out_of_memory() from error
+            raise
 
     async def ready(self) -> None:
         """Wait until requests can be carried out at once.
@@ -129,3 +143,7 @@ class Dispatcher:
             "features": list(card.features),
             "license": card.license,
         }
+
+
+def _out_of_memory() -> JobError:
+    return JobError(Code.OUT_OF_MEMORY, "the worker ran out of memory; send a shorter recording or try again")
