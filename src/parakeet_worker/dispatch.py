@@ -1,7 +1,6 @@
 """From a valid request to the fields of its result: the table of actions, and what each of them does."""
 
 import asyncio
-import errno
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,6 @@ from typing import Protocol
 from parakeet_worker.audio.sniff import SUPPORTED_FORMATS
 from parakeet_worker.contract import Action, Request
 from parakeet_worker.envelope import utc_timestamp
-from parakeet_worker.errors import Code, JobError
 from parakeet_worker.model.card import Card, parameter_count
 from parakeet_worker.progress import Progress, Report
 from parakeet_worker.record import Record
@@ -87,14 +85,7 @@ class Dispatcher:
         Raises:
             JobError: It cannot be done, for a reason that the caller is told.
         """
-        try:
-            return await self._actions[request.action](request, caller, record)
-        except MemoryError as error:
-            raise _out_of_memory() from error
-        except OSError as error:
-            if error.errno == errno.ENOMEM:
-                raise _out_of_memory() from error
-            raise
+        return await self._actions[request.action](request, caller, record)
 
     async def ready(self) -> None:
         """Wait until requests can be carried out at once.
@@ -143,7 +134,3 @@ class Dispatcher:
             "features": list(card.features),
             "license": card.license,
         }
-
-
-def _out_of_memory() -> JobError:
-    return JobError(Code.OUT_OF_MEMORY, "the worker ran out of memory; send a shorter recording or try again")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from parakeet_worker.errors import Code, JobError
+from parakeet_worker.exhaustion import worker_busy
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class Threads:
             JobError: There are too many threads.
         """
         if not self._free.acquire(blocking=False):
-            raise _busy()
+            raise worker_busy()
         answer: Future[T] = Future()
         answer.set_running_or_notify_cancel()
 
@@ -53,9 +53,5 @@ class Threads:
             threading.Thread(target=run, name=self._name, daemon=True).start()
         except RuntimeError as error:  # the system has no thread left
             self._free.release()
-            raise _busy() from error
+            raise worker_busy() from error
         return answer
-
-
-def _busy() -> JobError:
-    return JobError(Code.WORKER_BUSY, "the worker has no thread for the job at the moment; send it again")

@@ -19,8 +19,9 @@ from parakeet_worker import __version__
 from parakeet_worker.audio import guard
 from parakeet_worker.audio.abort import Abort, Aborted
 from parakeet_worker.audio.guard import Endless, Watch
-from parakeet_worker.audio.scratch import Disk, Scratch, is_out_of_descriptors, no_descriptor
+from parakeet_worker.audio.scratch import Disk, Scratch, is_out_of_descriptors
 from parakeet_worker.errors import Code, JobError
+from parakeet_worker.exhaustion import worker_busy
 
 # urllib3 warns of malformed headers, and names the URL with its query.
 logging.getLogger("urllib3").setLevel(logging.CRITICAL)
@@ -167,7 +168,7 @@ def _explain(error: Exception) -> JobError | _Retry | None:
     """
     match error:
         case _ if is_out_of_descriptors(error) or (_is_unresolved(error) and not _has_descriptor()):
-            return _Retry(no_descriptor())
+            return _Retry(worker_busy())
         case SSRFError():
             return _refused(error)
         case Endless():

@@ -11,6 +11,7 @@ from typing import BinaryIO, TypeVar, cast
 
 from parakeet_worker.audio.abort import Abort
 from parakeet_worker.errors import Code, JobError
+from parakeet_worker.exhaustion import worker_busy
 
 T = TypeVar("T")
 
@@ -136,7 +137,7 @@ def filling() -> Iterator[None]:
         if error.errno in _FULL:
             raise no_room() from error
         if error.errno == errno.EIO:
-            raise JobError(Code.WORKER_BUSY, "the worker could not write to its disk; send it again") from error
+            raise worker_busy() from error
         raise
 
 
@@ -165,13 +166,8 @@ def patiently(opening: Callable[[], T], abort: Abort) -> T:
             if error.errno not in _NO_DESCRIPTOR:
                 raise
             if time.monotonic() > deadline:
-                raise no_descriptor() from error
+                raise worker_busy() from error
         abort.sleep(_INTERVAL_S)
-
-
-def no_descriptor() -> JobError:
-    """Say that the worker has too many files open."""
-    return JobError(Code.WORKER_BUSY, "the worker has too many files open at the moment; send it again")
 
 
 def is_out_of_descriptors(error: BaseException | None) -> bool:
