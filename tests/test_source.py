@@ -7,6 +7,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -234,7 +235,9 @@ def test_data_urls(url):
 @pytest.mark.parametrize(
     "url",
     ["data:", "data:audio/wav", "data:audio/wav,abc", "data:base64,AAAA", "data:;base64,A", "data:;base64,AAA!",
-     "data:;base64,AA=A", "data:;base64,é", "data:;base64,\ud800AA", "data:;base64,AAAAA"],
+     "data:;base64,AA=A", "data:;base64,é", "data:;base64,\ud800AA", "data:;base64,AAAAA", "data:;base64,AAAA%",
+     "data:;base64,AAA%4", "data:;base64,AAAA%4g", "data:;base64,AAA%%341", "data:;base64,AAA%2541",
+     "data:;base64,A%C3%A9"],
 )  # fmt: skip
 def test_data_urls_that_are_none(url):
     assert refusal(url).code is Code.INVALID_URL
@@ -243,6 +246,47 @@ def test_data_urls_that_are_none(url):
 def test_a_data_url_that_is_too_large():
     big = base64.b64encode(b"x" * 100_001).decode()
     assert refusal(f"data:;base64,{big}").code is Code.AUDIO_TOO_LARGE
+
+
+def test_escapes_at_the_ends_of_blocks(monkeypatch):
+    for size in range(4, 40):
+        monkeypatch.setattr("parakeet_worker.audio.source._BLOCK_BYTES", size)
+        assert fetch("data:;base64," + "".join(f"%{ord(char):02x}" for char in BASE64)) == PAYLOAD
+        assert fetch("data:;base64," + BASE64.replace("A", "%41").replace("/", "%2F")) == PAYLOAD
+
+
+def test_20_mb_of_escapes_are_cheap(private_addresses):
+    """In a process of its own, whose peak of memory is its own."""
+    code = """
+import base64, os, time
+from parakeet_worker.audio.abort import Abort
+from parakeet_worker.audio.download import DownloadLimits
+from parakeet_worker.audio.source import open_audio
+data = os.urandom(4_990_000)
+url = "data:;base64," + base64.b64encode(data).decode()
+url = "data:;base64," + "".join(f"%{ord(char):02X}" for char in url[13:])
+
+def memory(name):
+    return int(open("/proc/self/status").read().split(name)[1].split()[0]) / 1000
+
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")  # the peak is that from now on: proc(5)
+before, spent = memory("VmRSS:"), []
+for _ in range(3):
+    began = time.process_time()
+    with open_audio(url, DownloadLimits(1_000_000_000, 5), Abort()) as file:
+        assert file.read() == data
+    spent.append(time.process_time() - began)
+print(min(spent), memory("VmHWM:") - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    spent, mb = map(float, done.stdout.split())
+    assert spent < 0.5
+    assert mb < 150
+
+
+def test_an_endless_data_url_is_not_read():
+    assert refusal("data:;base64," + " " * 600_000).code is Code.AUDIO_TOO_LARGE
 
 
 def test_an_empty_data_url_is_an_empty_file():
