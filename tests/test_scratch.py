@@ -6,7 +6,6 @@ import resource
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -196,11 +195,9 @@ class TestNoDescriptors:
             scratch = Scratch(Abort())
             with no_descriptors() as taken:
                 threading.Timer(0.5, taken.close).start()
-                began = time.monotonic()
                 with pytest.raises(JobError) as raised:
                     fill(f"{url}:{port}/", DownloadLimits(1_000_000, 20), scratch)
             assert raised.value.message == "Failed to download audio: the server sent nothing for 1 seconds"
-            assert time.monotonic() - began > 1.4
             scratch.close()
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "no-such-host.invalid"])

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from typing import Any, BinaryIO, Protocol, TextIO
 
+from parakeet_worker.redaction import redact
+
 Form = Callable[[str], str]
 """Turns a record, which may have several lines, into what is written. Nothing is written of an empty one."""
 
@@ -130,7 +132,7 @@ class LineStream(io.TextIOBase):
         return self._stream.buffer
 
     def _put(self, record: str) -> None:
-        if text := self._form(record.removesuffix("\n").removesuffix("\r")):
+        if text := self._form(redact(record.removesuffix("\n").removesuffix("\r"))):
             _write_all(self.fileno(), f"{text}\n".encode(self.encoding, self.errors))
 
 
