@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,6 +17,11 @@ from parakeet_worker import contract
 from parakeet_worker.model.device import Plan
 from parakeet_worker.settings import Settings
 from parakeet_worker.start import build_worker
+
+# A worker refuses them, and the tests need none.
+for variable in ("http_proxy", "https_proxy", "all_proxy"):
+    os.environ.pop(variable, None)
+    os.environ.pop(variable.upper(), None)
 
 ROOT = Path(__file__).parents[1]
 SPEECH = ROOT / "tests" / "speech"

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
@@ -356,9 +357,20 @@ _CLIENT = ("run", "runsync", "status", "status-sync", "stream", "cancel", "healt
 
 @contextlib.contextmanager
 def worker_process(
-    platform: Platform, log: Path, *arguments: str, script: Path = HANDLER, **environ: str
+    platform: Platform, log: Path, *arguments: str, script: Path = HANDLER, shows_secrets: str = "", **environ: str
 ) -> Iterator[subprocess.Popen]:
-    """Run `handler.py` as RunPod does, its output in `log`; kill it in the end if it is still there."""
+    """Run `handler.py` as RunPod does, its output in `log`; kill it in the end if it is still there.
+
+    Its log must then hold nothing of the URLs of the jobs, nor of a password in `environ`.
+
+    Args:
+        platform: Whose jobs it does.
+        log: Where its output goes.
+        arguments: Of its command line.
+        script: What is run.
+        shows_secrets: Why this log may hold URLs, where it may.
+        environ: What is added to its environment.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RUNPOD_", "PARAKEET_"))}
     settings = {
         "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true",
@@ -383,6 +395,27 @@ def worker_process(
             # The SDK's heartbeat is a process of its own.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+    if not shows_secrets:
+        text = log.read_text(errors="replace")
+        shown = sorted(secret for secret in _secrets(platform, environ) if secret in text)
+        assert not shown, f"the log shows {shown}"
+
+
+def _secrets(platform: Platform, environ: dict[str, str]) -> set[str]:
+    """Return what no log may hold: URLs, their queries and passwords, and pieces of inline audio."""
+    given = [job.request.get("input") for job in list(platform.jobs.values())]
+    urls = {fields.get("audio_url") for fields in given if isinstance(fields, dict)}
+    secrets: set[str] = set()
+    for url in {url for url in urls if isinstance(url, str)} | set(environ.values()):
+        if url[:5].lower() == "data:":
+            payload = url.partition(",")[2]
+            middle = len(payload) // 2
+            secrets |= {payload[:40], payload[middle : middle + 40], payload[-40:]}
+        elif "://" in url:
+            with contextlib.suppress(ValueError):
+                parts = urlsplit(url)
+                secrets |= {url, parts.query, parts.password or "", f"{parts.username}:{parts.password}"}
+    return {secret for secret in secrets if len(secret) >= 6}
 
 
 def wait_until(condition: Any, seconds: float = 30.0) -> bool:

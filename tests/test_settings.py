@@ -4,6 +4,7 @@ import os
 from dataclasses import fields
 
 import pytest
+from requests.utils import get_environ_proxies, select_proxy
 
 from parakeet_worker.settings import Settings, SettingsError, is_log_json, is_on_runpod
 
@@ -119,3 +120,35 @@ def test_a_fallback_is_known(chosen, found, has_gpu, variables, expected, monkey
     # The device file of a GPU cannot be had here.
     monkeypatch.setattr(Settings, "is_gpu_expected", property(lambda _: has_gpu))
     assert Settings.from_env({"PARAKEET_DEVICE": chosen}).is_fallback(found) is expected
+
+
+@pytest.mark.parametrize(
+    "variable", ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"]
+)
+@pytest.mark.parametrize(
+    "bypass", [{}, {"NO_PROXY": "localhost,.internal"}, {"NO_PROXY": "*", "no_proxy": "localhost"}]
+)
+def test_a_proxy_is_refused_without_its_password(variable, bypass):
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_env({variable: "http://user:hunter2@proxy.internal:3128", **bypass})
+    assert str(raised.value) == f"{variable} is set, and nothing is downloaded through a proxy: unset it"
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"HTTPS_PROXY": ""},
+        {"HTTPS_PROXY": "http://proxy:1", "https_proxy": ""},
+        {"HTTPS_PROXY": "http://proxy:1", "NO_PROXY": "*"},
+        {"HTTPS_PROXY": "http://proxy:1", "no_proxy": "*"},
+        {"FTP_PROXY": "http://proxy:1", "NO_PROXY": "localhost"},
+    ],
+)
+def test_no_proxy_is_none(environ, monkeypatch):
+    Settings.from_env(environ)
+    for variable in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(variable)
+    for variable, value in environ.items():
+        monkeypatch.setenv(variable, value)
+    for url in ("http://example.com/", "https://example.com/"):
+        assert select_proxy(url, get_environ_proxies(url)) is None

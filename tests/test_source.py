@@ -1,21 +1,27 @@
 """Downloads from a real server on loopback, and data: URLs."""
 
+import asyncio
 import base64
 import gzip
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from attack_downloads import silent, unreachable
+from audio_files import encode, tone
 from parakeet_worker.audio.abort import Abort, Aborted
-from parakeet_worker.audio.download import Disk, DownloadLimits
+from parakeet_worker.audio.download import DownloadLimits
+from parakeet_worker.audio.scratch import Disk
 from parakeet_worker.audio.source import open_audio
 from parakeet_worker.errors import Code, JobError
+from parakeet_worker.threads import Threads
 
 LIMITS = DownloadLimits(max_bytes=100_000, timeout_s=5, backoff_s=0.01)
 
@@ -229,7 +235,9 @@ def test_data_urls(url):
 @pytest.mark.parametrize(
     "url",
     ["data:", "data:audio/wav", "data:audio/wav,abc", "data:base64,AAAA", "data:;base64,A", "data:;base64,AAA!",
-     "data:;base64,AA=A", "data:;base64,é", "data:;base64,\ud800AA", "data:;base64,AAAAA"],
+     "data:;base64,AA=A", "data:;base64,é", "data:;base64,\ud800AA", "data:;base64,AAAAA", "data:;base64,AAAA%",
+     "data:;base64,AAA%4", "data:;base64,AAAA%4g", "data:;base64,AAA%%341", "data:;base64,AAA%2541",
+     "data:;base64,A%C3%A9"],
 )  # fmt: skip
 def test_data_urls_that_are_none(url):
     assert refusal(url).code is Code.INVALID_URL
@@ -238,6 +246,47 @@ def test_data_urls_that_are_none(url):
 def test_a_data_url_that_is_too_large():
     big = base64.b64encode(b"x" * 100_001).decode()
     assert refusal(f"data:;base64,{big}").code is Code.AUDIO_TOO_LARGE
+
+
+def test_escapes_at_the_ends_of_blocks(monkeypatch):
+    for size in range(4, 40):
+        monkeypatch.setattr("parakeet_worker.audio.source._BLOCK_BYTES", size)
+        assert fetch("data:;base64," + "".join(f"%{ord(char):02x}" for char in BASE64)) == PAYLOAD
+        assert fetch("data:;base64," + BASE64.replace("A", "%41").replace("/", "%2F")) == PAYLOAD
+
+
+def test_20_mb_of_escapes_are_cheap(private_addresses):
+    """In a process of its own, whose peak of memory is its own."""
+    code = """
+import base64, os, time
+from parakeet_worker.audio.abort import Abort
+from parakeet_worker.audio.download import DownloadLimits
+from parakeet_worker.audio.source import open_audio
+data = os.urandom(4_990_000)
+url = "data:;base64," + base64.b64encode(data).decode()
+url = "data:;base64," + "".join(f"%{ord(char):02X}" for char in url[13:])
+
+def memory(name):
+    return int(open("/proc/self/status").read().split(name)[1].split()[0]) / 1000
+
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")  # the peak is that from now on: proc(5)
+before, spent = memory("VmRSS:"), []
+for _ in range(3):
+    began = time.process_time()
+    with open_audio(url, DownloadLimits(1_000_000_000, 5), Abort()) as file:
+        assert file.read() == data
+    spent.append(time.process_time() - began)
+print(min(spent), memory("VmHWM:") - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    spent, mb = map(float, done.stdout.split())
+    assert spent < 0.5
+    assert mb < 150
+
+
+def test_an_endless_data_url_is_not_read():
+    assert refusal("data:;base64," + " " * 600_000).code is Code.AUDIO_TOO_LARGE
 
 
 def test_an_empty_data_url_is_an_empty_file():
@@ -321,6 +370,20 @@ class TestRetries:
         assert time.monotonic() - started < 2
 
 
+def seconds_to_cancel(url: str) -> float:
+    """Cancel a download that hangs, and return how long it takes to let go."""
+    abort, cancelled = Abort(), []
+
+    def cancel():
+        cancelled.append(time.monotonic())
+        abort.set()
+
+    threading.Timer(0.3, cancel).start()
+    with pytest.raises(Aborted):
+        fetch(url, DownloadLimits(1_000, 20), abort)
+    return time.monotonic() - cancelled[0]
+
+
 def drips_headers(handler):
     for _ in range(200):
         handler.wfile.write(b"X: y\r\n" if _ else b"HTTP/1.1 200 OK\r\n")
@@ -345,6 +408,46 @@ class TestWaiting:
             fetch(server.url + "/drip", DownloadLimits(1_000, 20), abort)
         assert time.monotonic() - started < 2
 
+    def test_a_cancelled_job_does_not_wait_for_a_connection(self):
+        with unreachable() as address:
+            assert seconds_to_cancel(f"http://{address}/") < 1
+
+    def test_nor_one_that_is_cancelled_before_it_connects(self):
+        abort = Abort()
+        abort.set()
+        with unreachable() as address, pytest.raises(Aborted):
+            fetch(f"http://{address}/", LIMITS, abort)
+
+    def test_a_server_that_cannot_be_reached(self, monkeypatch):
+        monkeypatch.setattr("parakeet_worker.audio.download._STALL_TIMEOUT_S", 1)
+        with unreachable() as address:
+            error = refusal(f"http://{address}/")
+        assert error.code is Code.DOWNLOAD_TIMEOUT
+        assert error.message == "Failed to download audio: the server could not be reached within 1 seconds"
+
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    def test_a_server_that_says_nothing(self, scheme, monkeypatch):
+        monkeypatch.setattr("parakeet_worker.audio.download._STALL_TIMEOUT_S", 1)
+        with silent() as address:
+            error = refusal(f"{scheme}://{address}/")
+        assert error.code is Code.DOWNLOAD_TIMEOUT
+        assert error.message == "Failed to download audio: the server sent nothing for 1 seconds"
+
+    def test_a_server_that_stops_in_the_middle(self, server, monkeypatch):
+        monkeypatch.setattr("parakeet_worker.audio.download._STALL_TIMEOUT_S", 1)
+        released = stalls(server)
+        assert (
+            refusal(server.url + "/stall").message == "Failed to download audio: the server sent nothing for 1 seconds"
+        )
+        released.set()
+
+    @pytest.mark.parametrize("hangs", [unreachable, silent])
+    def test_the_whole_time_that_is_allowed(self, hangs):
+        with hangs() as address:
+            error = refusal(f"http://{address}/", DownloadLimits(1_000, 1))
+        assert error.code is Code.DOWNLOAD_TIMEOUT
+        assert error.message == "Failed to download audio: it took longer than the 1 seconds that are allowed"
+
     def test_a_server_that_is_too_slow_is_given_up(self, server, monkeypatch):
         monkeypatch.setattr("parakeet_worker.audio.download._RATE_INTERVAL_S", 0.3)
         server.routes["/slow"] = drips
@@ -362,7 +465,7 @@ class TestWaiting:
             assert error.message.endswith("no room for it on its disk at the moment; send it again")
         assert len(fetch(url, limits)) == 60_000
         refusal(in_turn(server, "/b", breaks_off), limits)
-        disk.take(100_000)  # all of it was given back
+        disk.take(100_000)  # raises where not all of it was given back
         assert not list(scratch.iterdir())
 
     def test_credentials_are_used_and_stay_with_their_host(self, server):
@@ -411,9 +514,79 @@ class TestHttps:
         assert error.message == "Failed to download audio: no secure connection to the server could be made"
         assert server.requests == []
 
+    def test_a_cancelled_job_does_not_wait_for_a_handshake(self):
+        with silent() as address:
+            assert seconds_to_cancel(f"https://{address}/") < 1
+
     def test_a_handshake_that_never_comes_ends_with_the_deadline(self):
         with socket.create_server(("127.0.0.1", 0)) as silent:
             started = time.monotonic()
             error = refusal(f"https://127.0.0.1:{silent.getsockname()[1]}/", DownloadLimits(1_000, 1))
         assert error.code is Code.DOWNLOAD_TIMEOUT
         assert time.monotonic() - started < 3
+
+
+@pytest.mark.usefixtures("private_addresses")
+class TestBesideOthers:
+    """What hangs holds nothing that a good job needs."""
+
+    def seconds_beside(self, worker, urls: list[str], server) -> float:
+        """Return how long a clip takes once jobs for the URLs have been cancelled."""
+        good = server.serve("/good.wav", encode(tone(1.0)))
+
+        async def answer(url: str) -> None:
+            assert (await worker.answer({"input": {"audio_url": url}})).get("status") == "success"
+
+        async def measure() -> float:
+            await answer(good)
+            jobs = [asyncio.create_task(worker.answer({"input": {"audio_url": url}})) for url in urls]
+            await asyncio.sleep(0.5)
+            for job in jobs:
+                job.cancel()
+            began = time.monotonic()
+            await answer(good)
+            return time.monotonic() - began
+
+        return asyncio.run(measure())
+
+    def test_cancelled_downloads_that_hang(self, worker, server):
+        with unreachable() as full, silent() as quiet:
+            urls = [f"http://{full}/", f"http://{quiet}/", f"https://{quiet}/"] * 10
+            assert self.seconds_beside(worker, urls, server) < 1
+
+    def test_cancelled_look_ups_that_hang(self, worker, server, monkeypatch):
+        released = threading.Event()
+        resolve = socket.getaddrinfo
+
+        def hang(host, *args, **kwargs):
+            if host == "hangs.example":
+                released.wait(20)
+            return resolve(host, *args, **kwargs)
+
+        monkeypatch.setattr(socket, "getaddrinfo", hang)
+        try:
+            assert self.seconds_beside(worker, ["http://hangs.example/"] * 30, server) < 1
+        finally:
+            released.set()
+
+    def test_there_are_not_any_number_of_threads(self):
+        released = threading.Event()
+        threads = Threads("test", 2)
+        answers = [threads.run(released.wait, 5) for _ in range(2)]
+        with pytest.raises(JobError) as raised:
+            threads.run(released.wait)
+        assert raised.value.code is Code.WORKER_BUSY
+        released.set()
+        assert [answer.result(5) for answer in answers] == [True, True]
+        assert threads.run(int, "3").result(5) == 3
+        with pytest.raises(ValueError, match="invalid literal"):
+            threads.run(int, "x").result(5)
+
+    def test_a_system_without_threads(self, monkeypatch):
+        def start(_):
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", start)
+        with pytest.raises(JobError) as raised:
+            Threads("test", 1).run(int)
+        assert raised.value.code is Code.WORKER_BUSY

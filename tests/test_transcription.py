@@ -63,7 +63,8 @@ class Model:
 
 def transcribe(data: bytes, model: Model, limits: Limits = LIMITS, report=lambda *_: None):
     transcription = Transcription(model, limits, Progress(report, iter(range(1_000)).__next__), Record())
-    recording = transcription.load(data_url(data))
+    transcription.fetch(data_url(data))
+    recording = transcription.decode()
     return recording, asyncio.run(transcription.hypothesis())
 
 
@@ -132,9 +133,10 @@ def test_an_abandoned_one_stops_while_it_waits_for_room():
     model = Model()
     model.room.clear()
     transcription = Transcription(model, LIMITS, Progress(lambda *_: None), Record())
+    transcription.fetch(data_url(encode(tone(50.0))))
     threading.Timer(0.1, transcription.abandon).start()
     with pytest.raises(Aborted):
-        transcription.load(data_url(encode(tone(50.0))))
+        transcription.decode()
     assert len(model.lengths) == 1
     assert model.withdrawn == 1
 

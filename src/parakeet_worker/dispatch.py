@@ -1,8 +1,10 @@
 """From a valid request to the fields of its result: the table of actions, and what each of them does."""
 
 import asyncio
+import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -14,7 +16,11 @@ from parakeet_worker.model.card import Card, parameter_count
 from parakeet_worker.progress import Progress, Report
 from parakeet_worker.record import Record
 from parakeet_worker.result import Fields, build_result
+from parakeet_worker.threads import Threads
 from parakeet_worker.transcription import Limits, SpeechModel, Transcription
+
+# Cancelled downloads whose threads may hang on. The system gives up a look-up after half a minute or so.
+_MOST_HANGING = 512
 
 
 class Model(SpeechModel, Protocol):
@@ -56,8 +62,13 @@ class Dispatcher:
         self._model = model
         self._card = card
         self._limits = limits
-        # Most of a download is waiting. A cancelled one may wait on for a moment, beside the one that takes its slot.
-        self._loaders = ThreadPoolExecutor(2 * concurrency, thread_name_prefix="audio")
+        # The directory is found by writing to it, which later may fail for a moment, of a full disk for one.
+        with suppress(FileNotFoundError):
+            tempfile.gettempdir()
+        # A download may wait for long, and a cancelled one for a name that nobody resolves: no other needs its thread.
+        self._downloads = Threads("download", concurrency + _MOST_HANGING)
+        # A cancelled job may decode on for a moment, beside the one that takes its slot.
+        self._decoders = ThreadPoolExecutor(2 * concurrency, thread_name_prefix="audio")
         self._actions: Mapping[Action, Callable[[Request, Caller, Record], Awaitable[Fields]]] = {
             "transcribe": self._transcribe,
             "model_info": self._model_info,
@@ -92,7 +103,8 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         transcription = Transcription(self._model, self._limits, Progress(caller.report), record)
         try:
-            recording = await loop.run_in_executor(self._loaders, transcription.load, request.audio_url)
+            await asyncio.wrap_future(self._downloads.run(transcription.fetch, request.audio_url))
+            recording = await loop.run_in_executor(self._decoders, transcription.decode)
             hypothesis = await transcription.hypothesis()
         except BaseException:
             transcription.abandon()
@@ -106,7 +118,7 @@ class Dispatcher:
             max_bytes=caller.max_bytes,
         )
         # The words of hours take a second, which the event loop has for other jobs.
-        result = await loop.run_in_executor(self._loaders, build) if transcription.is_cut else build()
+        result = await loop.run_in_executor(self._decoders, build) if transcription.is_cut else build()
         return result | {"timestamp": utc_timestamp()}
 
     async def _model_info(self, _: Request, __: Caller, ___: Record) -> Fields:

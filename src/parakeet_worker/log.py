@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from typing import Any, BinaryIO, Protocol, TextIO
 
+from parakeet_worker.redaction import redact
+
 Form = Callable[[str], str]
 """Turns a record, which may have several lines, into what is written. Nothing is written of an empty one."""
 
@@ -23,10 +25,6 @@ _LONGEST = 65_536
 
 # A line of RunPod's SDK: `INFO   | id | message`. Names of its own functions stand where an id would.
 _SDK_LINE = re.compile(r"(TRACE|DEBUG|INFO|TIP|WARN|ERROR) *\| (?:(?!rp_|JobScaler\.)([^\s|]+) \| )?(.*)", re.DOTALL)
-
-# As they stand in addresses (RFC 3986, 3.2.1 and 3.4), whole or from their path on.
-_CREDENTIALS = re.compile(r"://[^\s/?#@]+@")
-_QUERY = re.compile(r"(/[^\s?'\"]*)\?[^\s'\")\\]+")
 
 # How other libraries begin: `WARNING:root:…`, `[NeMo W …`, `INFO:     Started server`.
 _LEVELS = {"DEBUG": "DEBUG", "INFO": "INFO", "WARNING": "WARN", "ERROR": "ERROR", "CRITICAL": "ERROR"}
@@ -134,7 +132,7 @@ class LineStream(io.TextIOBase):
         return self._stream.buffer
 
     def _put(self, record: str) -> None:
-        if text := self._form(without_secrets(record.removesuffix("\n").removesuffix("\r"))):
+        if text := self._form(redact(record.removesuffix("\n").removesuffix("\r"))):
             _write_all(self.fileno(), f"{text}\n".encode(self.encoding, self.errors))
 
 
@@ -193,14 +191,6 @@ def as_text(record: str) -> str:
     if _SDK_LINE.match(record):
         return printable(record.rstrip("\n"))
     return "\n".join(map(printable, record.split("\n")))
-
-
-def without_secrets(text: str) -> str:
-    """Return a text without what may be secret in its addresses: credentials and queries.
-
-    The worker logs no address. Libraries do, in the texts of their exceptions, as the SDK's heartbeat does.
-    """
-    return _QUERY.sub(r"\1?...", _CREDENTIALS.sub("://...@", text))
 
 
 def _json_form(level: str) -> Form:

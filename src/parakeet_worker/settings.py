@@ -14,6 +14,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # What begins so is meant for this worker.
 _PREFIX = "PARAKEET_"
 
+# What leads downloads through a proxy.
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
 
 class SettingsError(ValueError):
     """An environment variable holds nonsense, or is no setting. The message names the variable."""
@@ -205,9 +208,11 @@ class Settings:
         """Read the settings; a variable that is unset or empty takes its default.
 
         Raises:
-            SettingsError: A variable holds nonsense, or begins with `PARAKEET_` and is not a setting.
+            SettingsError: A variable holds nonsense, begins with `PARAKEET_` and is not a setting, or leads downloads
+                through a proxy.
         """
         _refuse_unknown(environ)
+        _refuse_proxies(environ)
         values = {}
         for setting in fields(cls):
             variable = setting.metadata["variable"]
@@ -237,3 +242,18 @@ def is_log_json(environ: Mapping[str, str] = os.environ) -> bool:
 def is_on_runpod(environ: Mapping[str, str] = os.environ) -> bool:
     """Return whether the process serves a RunPod endpoint, by the variables that the platform sets."""
     return "RUNPOD_POD_ID" in environ or "RUNPOD_WEBHOOK_GET_JOB" in environ
+
+
+def _refuse_proxies(environ: Mapping[str, str]) -> None:
+    """Refuse a proxy for downloads: it would resolve names itself, and connect to addresses that are not public.
+
+    The variables are those that the SDK's download asks `requests` for, in any case of letters. Its value may hold a
+    password, so the message does not.
+    """
+    if (environ.get("no_proxy") or environ.get("NO_PROXY")) == "*":
+        return
+    for variable, value in environ.items():
+        name = variable.lower()
+        # One in small letters that is empty unsets the others.
+        if name in _PROXIES and value and environ.get(name) != "":
+            raise SettingsError(f"{variable} is set, and nothing is downloaded through a proxy: unset it")

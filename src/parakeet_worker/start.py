@@ -48,7 +48,8 @@ def build_worker(settings: Settings) -> "Worker":
     engine = Engine(lambda: _load(settings, card, files))
     engine.start()
 
-    from parakeet_worker.audio.download import Disk, DownloadLimits
+    from parakeet_worker.audio.download import DownloadLimits
+    from parakeet_worker.audio.scratch import Disk
     from parakeet_worker.audio.windows import Cutting
     from parakeet_worker.dispatch import Dispatcher
     from parakeet_worker.serving import Worker

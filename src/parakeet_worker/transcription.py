@@ -2,13 +2,14 @@
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,26 +85,40 @@ class Transcription:
         self._stretches: list[Stretch] = []
         self._answers: list[Future[Heard]] = []
         self._waited = 0.0
+        self._lock = threading.Lock()
+        self._files = ExitStack()
+        self._file: BinaryIO
 
     @property
     def is_cut(self) -> bool:
         """Whether the recording has more than one window."""
         return len(self._answers) > 1
 
-    def load(self, url: str) -> Recording:
-        """Download, decode and queue the recording. Blocks: for a thread of its own.
+    def fetch(self, url: str) -> None:
+        """Bring the recording here. Blocks while the server is slow: for a thread that nobody else needs.
 
         Raises:
             Aborted: `abandon()` was called.
-            JobError: It cannot be had, is no audio, is too long, or a part of it could not be transcribed.
+            JobError: It cannot be had.
         """
-        with ExitStack() as files:
-            with self._record.timing("download"):
-                file = files.enter_context(open_audio(url, self._limits.download, self._abort))
+        with ExitStack() as files, self._record.timing("download"):
+            self._file = files.enter_context(open_audio(url, self._limits.download, self._abort))
+            with self._lock:
+                self._abort.check()
+                self._files = files.pop_all()
+
+    def decode(self) -> Recording:
+        """Decode and queue the recording that was fetched. Blocks: for a thread.
+
+        Raises:
+            Aborted: `abandon()` was called.
+            JobError: It is no audio, is too long, or a part of it could not be transcribed.
+        """
+        with self._take_files():
             began = time.monotonic()
             try:
-                sound = files.enter_context(open_recording(file, self._abort))
-                self._decode(sound)
+                with open_recording(self._file, self._abort) as sound:
+                    self._decode(sound)
             finally:
                 self._record.add("decode", time.monotonic() - began - self._waited)
             self._record.audio_s = sound.decoded_seconds
@@ -136,6 +151,12 @@ class Transcription:
         """Stop whatever is still going on. Windows leave the queue at once."""
         self._abort.set()
         self._model.withdraw(self._answers)
+        self._take_files().close()
+
+    def _take_files(self) -> ExitStack:
+        """Return what is open. Who has it closes it, once."""
+        with self._lock:
+            return self._files.pop_all()
 
     def _queue(self, stretch: Stretch, samples: NDArray[np.float32]) -> None:
         self._abort.check()

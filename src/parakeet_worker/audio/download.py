@@ -1,14 +1,12 @@
 """Downloads that cannot hurt: guarded, limited in time, bytes and disk, and tried again where that may help."""
 
-import errno
 import logging
+import os
 import socket
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import requests
@@ -17,13 +15,15 @@ from runpod.serverless.utils.rp_ssrf import SSRFError, safe_get
 
 from parakeet_worker import __version__
 from parakeet_worker.audio import guard
-from parakeet_worker.audio.abort import Abort
-from parakeet_worker.audio.guard import Expired, Watch
+from parakeet_worker.audio.abort import Abort, Aborted
+from parakeet_worker.audio.guard import Endless, Watch
+from parakeet_worker.audio.scratch import Disk, Scratch, is_out_of_descriptors
 from parakeet_worker.errors import Code, JobError
+from parakeet_worker.exhaustion import worker_busy
 from parakeet_worker.retry import backoff_s, retry_after_s
 
 # urllib3 warns of malformed headers, and names the URL with its query.
-logging.getLogger("urllib3").setLevel(logging.ERROR)
+logging.getLogger("urllib3").setLevel(logging.CRITICAL)
 
 # For all of the process: whatever else downloads with it is guarded as well.
 guard.install()
@@ -33,6 +33,12 @@ _STALL_TIMEOUT_S = 30
 
 # A file that comes slower than this would take hours: bytes per second, on average over so many seconds.
 _LEAST_RATE, _RATE_INTERVAL_S = 1_000, 30.0
+
+# A host name, in ASCII (RFC 1035, 2.3.4).
+_LONGEST_NAME = 253
+
+# A wait that ends with the time that is left ends a little sooner or later.
+_LAST_WAIT_S = 0.05
 
 _MOST_ATTEMPTS = 4
 _CHUNK_BYTES = 1 << 16
@@ -56,33 +62,8 @@ class DownloadLimits:
 
     max_bytes: int
     timeout_s: float
-    disk: "Disk | None" = None
+    disk: Disk | None = None
     backoff_s: float = 1.0
-
-
-class Disk:
-    """Bytes on the disk that all downloads share.
-
-    A download that does not fit fails, rather than wait: those that it would wait for may wait for it.
-
-    Args:
-        max_bytes: How many there are.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self._left = max_bytes
-        self._lock = threading.Lock()
-
-    def take(self, count: int) -> None:
-        """Take bytes; a negative number gives them back.
-
-        Raises:
-            JobError: There are not as many left.
-        """
-        with self._lock:
-            if count > self._left:
-                raise _no_room()
-            self._left -= count
 
 
 class _Retry(Exception):  # noqa: N818 - what to do, not a mistake
@@ -102,28 +83,31 @@ class _Retry(Exception):  # noqa: N818 - what to do, not a mistake
 def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
-        is_valid = bool(parts.hostname) and parts.port != 0
-    except ValueError:
+        # As the look-up of the name encodes it, which refuses labels that are empty or too long.
+        name = (parts.hostname or "").encode("idna").rstrip(b".")
+        is_valid = 0 < len(name) <= _LONGEST_NAME and b"\0" not in name and parts.port != 0
+        requests.Request("GET", url).prepare()
+    except (ValueError, requests.RequestException):
         is_valid = False
     if not is_valid:
         raise JobError(Code.INVALID_URL, "audio_url is not a valid URL")
 
 
-def download(url: str, limits: DownloadLimits, abort: Abort, file: BinaryIO) -> None:
+def download(url: str, limits: DownloadLimits, abort: Abort, file: Scratch) -> None:
     """Bring what `url` leads to into `file`, in several attempts where the first ones fail for a moment.
 
     Args:
         url: An `http:` or `https:` URL.
         limits: What it may cost.
         abort: Ends it when its job is gone.
-        file: Empty and writable.
+        file: Empty.
 
     Raises:
         Aborted: The job is gone.
         JobError: The URL is malformed or not allowed, or its bytes could not be had.
     """
     _check_url(url)
-    watch = Watch(limits.timeout_s, abort)
+    watch = Watch(limits.timeout_s, abort, limits.max_bytes)
     with watch.running():
         for attempt in range(1, _MOST_ATTEMPTS + 1):
             try:
@@ -135,83 +119,109 @@ def download(url: str, limits: DownloadLimits, abort: Abort, file: BinaryIO) -> 
             else:
                 return
             abort.sleep(wait)
-            if limits.disk:
-                limits.disk.take(-file.tell())
-            file.seek(0)
-            file.truncate()
+            file.clear()
 
 
-def _attempt(url: str, limits: DownloadLimits, watch: Watch, file: BinaryIO) -> None:
-    """Stream `url` into `file` through the SDK's guard, which refuses addresses that are not public.
+def _attempt(url: str, limits: DownloadLimits, watch: Watch, file: Scratch) -> None:
+    """Bring what `url` leads to into `file`, or say what kept it from that in the caller's words.
 
     Raises:
         _Retry: It failed, and may not the next time.
     """
-    timeout = min(_STALL_TIMEOUT_S, limits.timeout_s)
     try:
-        # The guard's own limit on the size would come before the status is known.
-        with safe_get(url, timeout=timeout, headers=_HEADERS, max_bytes=sys.maxsize) as response:
-            code = response.status_code
-            if code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                raise _Retry(_failed(_status(code)), retry_after_s(response.headers.get("Retry-After")))
-            if not 200 <= code < 300:
-                raise _failed(_status(code))
-            if int(response.headers.get("Content-Length", 0)) > limits.max_bytes:
-                raise too_large(limits.max_bytes)
-            _store(response.raw, limits, watch, file)
-    except SSRFError as error:
-        raise _refused(error) from error
-    except Expired as error:
-        raise _too_slow(limits.timeout_s) from error
-    except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
-        raise _too_slow(limits.timeout_s) from error
-    except (requests.exceptions.SSLError, urllib3.exceptions.SSLError) as error:
-        _check_time(watch, limits)
-        raise _failed("no secure connection to the server could be made") from error
-    except urllib3.exceptions.DecodeError as error:
-        raise _failed("the server's compression of the file is damaged") from error
-    except urllib3.exceptions.ProtocolError as error:
-        _check_time(watch, limits)
-        raise _Retry(_failed("the connection closed before the end of the file")) from error
-    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        _check_time(watch, limits)
-        raise _Retry(_failed("the connection to the server failed")) from error
-    except ValueError as error:  # the word of urllib for a port or a host name that cannot be
-        raise _failed("the server redirected to an invalid URL, or sent an invalid header") from error
+        _fetch(url, limits, watch, file)
+    except (JobError, _Retry, Aborted):
+        raise
+    except Exception as error:
+        # A connection that was cut because of the job did not fail by itself, nor did one that had no time left.
+        watch.abort.check()
+        if watch.left < _LAST_WAIT_S:
+            reason = f"it took longer than the {limits.timeout_s:g} seconds that are allowed"
+            raise _timed_out(reason) from error
+        explained = _explain(error)
+        if explained is None:
+            raise
+        raise explained from error
 
 
-def _check_time(watch: Watch, limits: DownloadLimits) -> None:
-    """Tell a connection that was cut because of the time, or of the job, from one that failed by itself."""
+def _fetch(url: str, limits: DownloadLimits, watch: Watch, file: Scratch) -> None:
+    """Stream `url` into `file` through the SDK's guard, which refuses addresses that are not public."""
+    # The guard's own limit on the size would come before the status is known.
+    with safe_get(url, timeout=_STALL_TIMEOUT_S, headers=_HEADERS, max_bytes=sys.maxsize) as response:
+        code = response.status_code
+        if code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise _Retry(_failed(_status(code)), retry_after_s(response.headers.get("Retry-After")))
+        if not 200 <= code < 300:
+            raise _failed(_status(code))
+        if _declared(response) > limits.max_bytes:
+            raise too_large(limits.max_bytes)
+        _store(response.raw, limits, watch, file)
+
+
+def _explain(error: Exception) -> JobError | _Retry | None:
+    """Return what the caller is told of a failure, as a `_Retry` where it may pass, or None if it is none of these.
+
+    The order matters: some of them are kinds of others.
+    """
+    match error:
+        case _ if is_out_of_descriptors(error) or (_is_unresolved(error) and not _has_descriptor()):
+            return _Retry(worker_busy())
+        case SSRFError():
+            return _refused(error)
+        case Endless():
+            return _failed(str(error))
+        case requests.ConnectTimeout():
+            return _timed_out(f"the server could not be reached within {_STALL_TIMEOUT_S} seconds")
+        case requests.Timeout() | urllib3.exceptions.TimeoutError():
+            return _timed_out(f"the server sent nothing for {_STALL_TIMEOUT_S} seconds")
+        case requests.exceptions.SSLError() | urllib3.exceptions.SSLError():
+            return _failed("no secure connection to the server could be made")
+        case urllib3.exceptions.DecodeError():
+            return _failed("the server's compression of the file is damaged")
+        case urllib3.exceptions.ProtocolError():
+            return _Retry(_failed("the connection closed before the end of the file"))
+        case requests.RequestException() | urllib3.exceptions.HTTPError() if not isinstance(error, ValueError):
+            return _Retry(_failed("the connection to the server failed"))
+        case ValueError():  # what requests and urllib say of a URL, a port or a host name that cannot be
+            return _failed("the server redirected to an invalid URL")
+        case _:
+            return None
+
+
+def _declared(response: requests.Response) -> int:
+    """Return the size of the body by its header, or 0 where that does not say."""
     try:
-        watch.check()
-    except Expired as error:
-        raise _too_slow(limits.timeout_s) from error
+        return int(response.headers.get("Content-Length", 0))
+    except ValueError as error:
+        raise _failed("the server sent an invalid Content-Length") from error
 
 
-def _store(body: urllib3.BaseHTTPResponse, limits: DownloadLimits, watch: Watch, file: BinaryIO) -> None:
+def _is_unresolved(error: Exception) -> bool:
+    return isinstance(error.__cause__, socket.gaierror)
+
+
+def _has_descriptor() -> bool:
+    """Say whether a file can be opened: the look-up of a name does not tell that it could not open one."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        return False
+    return True
+
+
+def _store(body: urllib3.BaseHTTPResponse, limits: DownloadLimits, watch: Watch, file: Scratch) -> None:
     """Write a body to `file`, as long as it stays within the limits."""
     since, before = time.monotonic(), 0
     # read1 returns what has arrived, so that a server that drips cannot hold off the look at the clock.
     while chunk := body.read1(_CHUNK_BYTES, decode_content=True):
         watch.check()
-        size = file.tell() + len(chunk)
-        if size > limits.max_bytes:
+        if file.size + len(chunk) > limits.max_bytes:
             raise too_large(limits.max_bytes)
-        if limits.disk:
-            limits.disk.take(len(chunk))
-        try:
-            file.write(chunk)
-        except OSError as error:
-            if limits.disk:
-                limits.disk.take(file.tell() - size)
-            raise (_no_room() if error.errno == errno.ENOSPC else error) from error
+        file.write(chunk)
         if time.monotonic() - since >= _RATE_INTERVAL_S:
-            if size - before < _LEAST_RATE * _RATE_INTERVAL_S:
-                raise JobError(
-                    Code.DOWNLOAD_TIMEOUT,
-                    f"Failed to download audio: the server sends less than {_LEAST_RATE} bytes a second",
-                )
-            since, before = time.monotonic(), size
+            if file.size - before < _LEAST_RATE * _RATE_INTERVAL_S:
+                raise _timed_out(f"the server sends less than {_LEAST_RATE} bytes a second")
+            since, before = time.monotonic(), file.size
     watch.check()
 
 
@@ -224,7 +234,7 @@ def _status(code: int) -> str:
 
 def _refused(error: SSRFError) -> JobError:
     """Translate the guard's refusal, whose first words alone say the kind, into the caller's words."""
-    if isinstance(error.__cause__, socket.gaierror):
+    if _is_unresolved(error):
         return _failed("the server's name could not be resolved")
     kinds = {
         "exceeded maximum redirects": _failed("too many redirects"),
@@ -245,17 +255,10 @@ def _failed(reason: str) -> JobError:
     return JobError(Code.DOWNLOAD_FAILED, f"Failed to download audio: {reason}")
 
 
-def _no_room() -> JobError:
-    return _failed("the worker has no room for it on its disk at the moment; send it again")
+def _timed_out(reason: str) -> JobError:
+    return JobError(Code.DOWNLOAD_TIMEOUT, f"Failed to download audio: {reason}")
 
 
 def too_large(max_bytes: int) -> JobError:
     """Say that a file has too many bytes."""
     return JobError(Code.AUDIO_TOO_LARGE, f"the audio file is larger than the {max_bytes / 1e6:g} MB that are allowed")
-
-
-def _too_slow(timeout_s: float) -> JobError:
-    return JobError(
-        Code.DOWNLOAD_TIMEOUT,
-        f"Failed to download audio: the server stalled or took longer than the {timeout_s:g} seconds that are allowed",
-    )

@@ -7,6 +7,8 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from parakeet_worker.audio.scratch import filling
+
 # Codecs by their tag in `fmt `: PCM, MS ADPCM, IEEE float, A-law, mu-law, IMA ADPCM, GSM 6.10, and "see the GUID".
 _CODECS = frozenset({0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011, 0x0031, 0xFFFE})
 
@@ -75,8 +77,13 @@ def mend_size(file: BinaryIO, header: WavHeader) -> None:
     Args:
         file: The file, writable.
         header: Its header.
+
+    Raises:
+        JobError: The disk is full.
     """
     samples_follow = header.size_position >= 0 and header.file_end > header.size_position + 4
     if samples_follow and header.declared_end == 0:
-        file.seek(header.size_position)
-        file.write(b"\xff\xff\xff\xff")
+        with filling():
+            file.seek(header.size_position)
+            file.write(b"\xff\xff\xff\xff")
+            file.flush()

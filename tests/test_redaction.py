@@ -1,0 +1,40 @@
+"""URLs in texts that others write to the log."""
+
+import time
+
+import pytest
+
+from parakeet_worker.redaction import redact
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("nothing here: a/b?c=d 12:30", "nothing here: a/b?c=d 12:30"),
+        ("on http://localhost:8000 (Press CTRL+C)", "on http://localhost:8000 (Press CTRL+C)"),
+        ("refusing to fetch https://h.example/a.wav?sig=x through", "refusing to fetch https://h.example/… through"),
+        ("proxy http://user:hunter2@10.0.0.1:3128: IP", "proxy http://10.0.0.1:3128: IP"),
+        ("HTTPS://USER:p%40w@H?q=1", "HTTPS://H/…"),
+        ("http://a@b@c.example/x", "http://c.example/…"),
+        ("{'audio_url': 'https://h/a?b=c', 'x': 1}", "{'audio_url': 'https://h/…', 'x': 1}"),
+        ('{"audio_url": "https://h/a?b=c"}', '{"audio_url": "https://h/…"}'),
+        ("https://one/a https://two/b", "https://one/… https://two/…"),
+        (
+            "HTTPConnectionPool(host='h', port=1): Max retries exceeded with url: /v2/ping?key=abc (Caused by X)",
+            "HTTPConnectionPool(host='h', port=1): Max retries exceeded with url: … (Caused by X)",
+        ),
+        ("{'audio_url': 'data:audio/wav;base64,UklGR+/='}", "{'audio_url': 'data:…'}"),
+        ("data: 3, 4", "data: 3, 4"),
+        ("the metadata: a,b", "the metadata: a,b"),
+    ],
+)
+def test_texts(text, expected):
+    assert redact(text) == expected
+    assert redact(expected) == expected
+
+
+@pytest.mark.parametrize("piece", ["http://", "data:", "url: /", "https://a@", "https://a:b", "a" * 10])
+def test_long_texts_are_no_burden(piece):
+    began = time.process_time()
+    redact(piece * 20_000)
+    assert time.process_time() - began < 0.5

@@ -1,0 +1,222 @@
+"""Temporary files on a disk that is full, and without file descriptors to open them by."""
+
+import errno
+import os
+import resource
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from attack_downloads import silent
+from audio_files import encode, tone
+from parakeet_worker.audio import scratch as module
+from parakeet_worker.audio.abort import Abort, Aborted
+from parakeet_worker.audio.decode import open_recording
+from parakeet_worker.audio.download import DownloadLimits, download
+from parakeet_worker.audio.scratch import Disk, Scratch
+from parakeet_worker.audio.source import open_audio
+from parakeet_worker.errors import Code, JobError
+
+NO_ROOM = "the worker has no room for it on its disk at the moment; send it again"
+
+
+@pytest.fixture
+def small_disk(tmp_path, monkeypatch) -> Iterator[Path]:
+    """A file system of 200 kB that temporary files go to."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=200k", "parakeet-test", tmp_path]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+@contextmanager
+def no_descriptors() -> Iterator[ExitStack]:
+    """Use up the file descriptors of this process; what is yielded gives them back."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as taken:
+        highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 20, limits[1]))
+        taken.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        while True:
+            try:
+                taken.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+            except OSError as error:
+                assert error.errno == errno.EMFILE
+                break
+        yield taken
+
+
+def failure(url: str, limits: DownloadLimits) -> JobError:
+    with pytest.raises(JobError) as raised, open_audio(url, limits, Abort()):
+        pass
+    return raised.value
+
+
+def fill(url: str, limits: DownloadLimits, scratch: Scratch) -> None:
+    download(url, limits, Abort(), scratch)
+
+
+def chunked(body: bytes, size: int):
+    """Answer with a body whose length is not declared, in pieces."""
+
+    def answer(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        for begin in range(0, len(body), size):
+            handler.wfile.write(body[begin : begin + size])
+
+    return answer
+
+
+@pytest.mark.usefixtures("private_addresses")
+class TestFullDisk:
+    # The last of these end a few bytes after the end of the disk.
+    @pytest.mark.parametrize("size", [1_000_000, 204_801, 205_000, 210_000])
+    def test_the_budget_is_whole_after_20_jobs(self, server, small_disk, size):
+        disk = Disk(2_000_000)
+        limits = DownloadLimits(2_000_000, 5, disk, backoff_s=0.01)
+        server.routes["/a"] = chunked(b"x" * size, 1_000)
+        for _ in range(20):
+            error = failure(server.url + "/a", limits)
+            assert (error.code, error.message) == (Code.WORKER_BUSY, NO_ROOM)
+        disk.take(2_000_000)
+        disk.give_back(2_000_000)
+        with open_audio(server.serve("/good", b"x" * 150_000), limits, Abort()) as file:
+            assert len(file.read()) == 150_000
+        disk.take(2_000_000)
+
+    def test_a_disk_that_others_fill(self, server, small_disk):
+        (small_disk / "full").write_bytes(b"x" * 204_800)
+        url = server.serve("/a", b"x" * 1_000)
+        assert failure(url, DownloadLimits(2_000_000, 5)).message == NO_ROOM
+        (small_disk / "full").unlink()
+        with open_audio(url, DownloadLimits(2_000_000, 5), Abort()) as file:
+            assert len(file.read()) == 1_000
+
+    def test_no_directory_that_can_be_written_to(self, server, monkeypatch):
+        def find():
+            raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        monkeypatch.setattr(tempfile, "_get_default_tempdir", find)
+        assert failure(server.serve("/a", b"x"), DownloadLimits(2_000_000, 5)).message == NO_ROOM
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO])
+    def test_what_a_disk_may_say(self, number):
+        class Broken:
+            def write(self, _):
+                raise OSError(number, os.strerror(number))
+
+            def close(self):
+                raise OSError(number, os.strerror(number))
+
+        disk = Disk(100)
+        scratch = Scratch(Abort(), disk)
+        scratch._raw.close()
+        scratch._raw = scratch._file = Broken()
+        with pytest.raises(JobError) as raised:
+            scratch.write(b"x" * 100)
+        assert raised.value.code is Code.WORKER_BUSY
+        scratch.close()
+        disk.take(100)
+
+    def test_a_header_that_cannot_be_mended(self, monkeypatch):
+        """A disk that copies what is written over can be full for that too."""
+        wav = bytearray(encode(tone(1.0)))
+        wav[40:44] = bytes(4)
+        scratch = Scratch(Abort())
+        scratch.write(wav)
+        file = scratch.open()
+
+        class Full:
+            def __getattr__(self, name):
+                return getattr(file, name)
+
+            def flush(self):
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        with pytest.raises(JobError) as raised, open_recording(Full(), Abort()):
+            pass
+        assert (raised.value.code, raised.value.message) == (Code.WORKER_BUSY, NO_ROOM)
+        scratch.close()
+
+    def test_a_limit_on_the_size_of_files(self):
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        scratch = Scratch(Abort())
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limits[1]))
+        try:
+            with pytest.raises(JobError) as raised:
+                scratch.write(b"x" * 2_000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            scratch.close()
+        assert raised.value.code is Code.WORKER_BUSY
+
+
+@pytest.mark.usefixtures("private_addresses")
+class TestNoDescriptors:
+    LIMITS = DownloadLimits(1_000_000, 20, backoff_s=0.1)
+
+    def test_a_file_waits_for_one(self):
+        with no_descriptors() as taken:
+            timer = threading.Timer(0.3, taken.close)
+            timer.start()
+            Scratch(Abort()).close()
+            timer.join()
+
+    def test_not_for_ever(self, monkeypatch):
+        monkeypatch.setattr(module, "_PATIENCE_S", 0.2)
+        with no_descriptors(), pytest.raises(JobError) as raised:
+            Scratch(Abort())
+        assert raised.value.code is Code.WORKER_BUSY
+
+    def test_nor_for_a_job_that_is_gone(self):
+        abort = Abort()
+        with no_descriptors() as taken:
+            timer = threading.Timer(0.3, abort.set)
+            timer.start()
+            with pytest.raises(Aborted):
+                Scratch(abort)
+            taken.close()
+
+    @pytest.mark.parametrize("url", ["http://127.0.0.1", "https://127.0.0.1", "http://localhost"])
+    def test_a_connection_waits_for_one(self, url, monkeypatch):
+        """The server is silent, so that what is measured is this side alone."""
+        monkeypatch.setattr("parakeet_worker.audio.download._STALL_TIMEOUT_S", 1)
+        with silent() as address:
+            port = address.rpartition(":")[2]
+            scratch = Scratch(Abort())
+            with no_descriptors() as taken:
+                threading.Timer(0.5, taken.close).start()
+                with pytest.raises(JobError) as raised:
+                    fill(f"{url}:{port}/", DownloadLimits(1_000_000, 20), scratch)
+            assert raised.value.message == "Failed to download audio: the server sent nothing for 1 seconds"
+            scratch.close()
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "no-such-host.invalid"])
+    def test_and_says_that_there_is_none(self, host, monkeypatch):
+        monkeypatch.setattr(module, "_PATIENCE_S", 0.2)
+        scratch = Scratch(Abort())
+        with no_descriptors(), pytest.raises(JobError) as raised:
+            fill(f"http://{host}:9/", self.LIMITS, scratch)
+        assert raised.value.code is Code.WORKER_BUSY
+        scratch.close()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory")])
+def test_memory_that_ends_in_a_download(ask, server, private_addresses, monkeypatch, error):
+    def write(*_):
+        raise error
+
+    url = server.serve("/a.wav", encode(tone(1.0)))
+    with monkeypatch.context() as patch:
+        patch.setattr(Scratch, "write", write)
+        assert ask({"input": {"audio_url": url}})["code"] == "out_of_memory"
+    assert ask({"input": {"audio_url": url}})["status"] == "success"
