@@ -14,6 +14,7 @@ from yarl import URL
 
 from parakeet_worker.envelope import Envelope, failure, internal_failure
 from parakeet_worker.errors import Code, JobError
+from parakeet_worker.http_status import describe_status
 from parakeet_worker.result import reductions
 
 # How long a result is offered to a platform that is not ready for it, and one offer may take.
@@ -54,7 +55,7 @@ class Delivery:
         smaller = reductions(envelope)
         body = _body(envelope, job_id)
         while status := await self._offer_until_decided(job_id, body):
-            said = f"RunPod refused the result of {len(body)} bytes: {_describe_status(status)}"
+            said = f"RunPod refused the result of {len(body)} bytes: {describe_status(status)}"
             if envelope.get("code") == Code.RESULT_REFUSED:
                 log.error(f"{said}.", job_id)
                 return
@@ -80,7 +81,7 @@ class Delivery:
                     return None
                 if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _MAY_PASS:
                     return status
-                said = _describe_status(status)
+                said = describe_status(status)
             if time.monotonic() + wait > deadline:
                 log.error(f"The result could not be delivered: {said}.", job_id)
                 return None
@@ -176,11 +177,3 @@ def describe(error: BaseException) -> str:
     """Name an exception. Its own text would hold the platform's URL, with the key in its query."""
     status = getattr(error, "status", None)
     return f"{type(error).__name__} {status}" if status else type(error).__name__
-
-
-def _describe_status(status: int) -> str:
-    """Name a status. What the platform calls it might be anything."""
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return str(status)

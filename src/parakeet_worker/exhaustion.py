@@ -25,7 +25,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         or type(link).__name__ == "OutOfMemoryError"
         or (isinstance(link, OSError) and link.errno == errno.ENOMEM)
         or (isinstance(link, RuntimeError) and any(text in str(link).lower() for text in _NO_MEMORY_TEXTS))
-        for link in _chain(error)
+        for link in causes(error)
     )
 
 
@@ -34,7 +34,7 @@ def is_out_of_room(error: BaseException) -> bool:
     return any(
         (isinstance(link, OSError) and link.errno in _NO_ROOM)
         or (isinstance(link, RuntimeError) and "can't start new thread" in str(link))
-        for link in _chain(error)
+        for link in causes(error)
     )
 
 
@@ -60,8 +60,8 @@ def worker_busy() -> JobError:
     return JobError(Code.WORKER_BUSY, "the worker has no room for the job at the moment; send it again")
 
 
-def _chain(error: BaseException | None) -> list[BaseException]:
-    """Return an exception and those that it was raised from, or while handling which it was raised."""
+def causes(error: BaseException | None) -> list[BaseException]:
+    """Return an exception, the one that it was raised from or while that was handled, and so on."""
     chain: list[BaseException] = []
     while error is not None and error not in chain:
         chain.append(error)

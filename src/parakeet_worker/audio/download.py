@@ -20,6 +20,7 @@ from parakeet_worker.audio.guard import Endless, Watch
 from parakeet_worker.audio.scratch import Disk, Scratch, is_out_of_descriptors
 from parakeet_worker.errors import Code, JobError
 from parakeet_worker.exhaustion import worker_busy
+from parakeet_worker.http_status import describe_status
 from parakeet_worker.retry import backoff_s, retry_after_s
 
 # urllib3 warns of malformed headers, and names the URL with its query.
@@ -150,9 +151,9 @@ def _fetch(url: str, limits: DownloadLimits, watch: Watch, file: Scratch) -> Non
     with safe_get(url, timeout=_STALL_TIMEOUT_S, headers=_HEADERS, max_bytes=sys.maxsize) as response:
         code = response.status_code
         if code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise _Retry(_failed(_status(code)), retry_after_s(response.headers.get("Retry-After")))
+            raise _Retry(_failed(describe_status(code)), retry_after_s(response.headers.get("Retry-After")))
         if not 200 <= code < 300:
-            raise _failed(_status(code))
+            raise _failed(describe_status(code))
         if _declared(response) > limits.max_bytes:
             raise too_large(limits.max_bytes)
         _store(response.raw, limits, watch, file)
@@ -223,13 +224,6 @@ def _store(body: urllib3.BaseHTTPResponse, limits: DownloadLimits, watch: Watch,
                 raise _timed_out(f"the server sends less than {_LEAST_RATE} bytes a second")
             since, before = time.monotonic(), file.size
     watch.check()
-
-
-def _status(code: int) -> str:
-    try:
-        return f"{code} {HTTPStatus(code).phrase}"
-    except ValueError:
-        return str(code)
 
 
 def _refused(error: SSRFError) -> JobError:

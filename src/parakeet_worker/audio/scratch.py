@@ -11,7 +11,7 @@ from typing import BinaryIO, TypeVar, cast
 
 from parakeet_worker.audio.abort import Abort
 from parakeet_worker.errors import Code, JobError
-from parakeet_worker.exhaustion import worker_busy
+from parakeet_worker.exhaustion import causes, worker_busy
 
 T = TypeVar("T")
 
@@ -170,12 +170,6 @@ def patiently(opening: Callable[[], T], abort: Abort) -> T:
         abort.sleep(_INTERVAL_S)
 
 
-def is_out_of_descriptors(error: BaseException | None) -> bool:
-    """Say whether an exception, or one that it came from, is a lack of file descriptors."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        if isinstance(error, OSError) and error.errno in _NO_DESCRIPTOR:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def is_out_of_descriptors(error: BaseException) -> bool:
+    """Return whether an exception, or one that it came from, is a lack of file descriptors."""
+    return any(isinstance(cause, OSError) and cause.errno in _NO_DESCRIPTOR for cause in causes(error))
