@@ -5,6 +5,7 @@ import time
 import pytest
 
 from parakeet_worker.redaction import redact
+from runpod_platform import Platform, worker_process
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,32 @@ def test_long_texts_are_no_burden(piece):
     began = time.process_time()
     redact(piece * 20_000)
     assert time.process_time() - began < 0.5
+
+
+@pytest.fixture
+def platform():
+    platform = Platform()
+    yield platform
+    platform.close()
+
+
+def test_the_test_for_secrets_finds_one(platform, tmp_path):
+    script = tmp_path / "shows.py"
+    script.write_text("import os; print(os.environ['SHOWN'])")
+    shown = "http://user:hunter2@host/"
+    with (
+        pytest.raises(AssertionError, match="hunter2"),
+        worker_process(platform, tmp_path / "log", script=script, SHOWN=shown) as process,
+    ):
+        process.wait(10)
+    with worker_process(platform, tmp_path / "log", script=script, shows_secrets="the test", SHOWN=shown) as process:
+        process.wait(10)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--test_input", "{}"], ["--rp_serve_api"]])
+def test_a_proxy_ends_the_start(platform, tmp_path, arguments):
+    proxy = "http://user:hunter2@127.0.0.1:9"
+    with worker_process(platform, tmp_path / "log", *arguments, HTTPS_PROXY=proxy) as process:
+        assert process.wait(30) == 1
+    said = "parakeet-worker: HTTPS_PROXY is set, and nothing is downloaded through a proxy: unset it\n"
+    assert (tmp_path / "log").read_text() == said

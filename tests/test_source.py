@@ -191,6 +191,18 @@ class TestDownload:
         assert refusal(url).code in (Code.INVALID_URL, Code.DOWNLOAD_FAILED)
         assert "a" * 300 not in refusal(url).message
 
+    @pytest.mark.parametrize(
+        "host",
+        ["a" * 64 + ".example", "a..b", ".example", "é" * 64 + ".example", ".".join(["a" * 60] * 5), "a\0b",
+         "*.example", "a b", "%00"],
+    )  # fmt: skip
+    def test_a_host_that_cannot_be_is_the_urls_fault_or_the_redirects(self, server, host):
+        error = refusal(f"http://{host}/")
+        assert (error.code, error.message) == (Code.INVALID_URL, "audio_url is not a valid URL")
+        if host.isascii() and host.isprintable():
+            error = refusal(server.serve("/a", b"", 302, Location=f"http://{host}/"))
+            assert error.code is Code.DOWNLOAD_FAILED
+
     def test_no_message_shows_the_query(self, server):
         error = refusal(server.url + "/gone?signature=secret")
         assert "secret" not in error.message
@@ -263,8 +275,7 @@ from parakeet_worker.audio.abort import Abort
 from parakeet_worker.audio.download import DownloadLimits
 from parakeet_worker.audio.source import open_audio
 data = os.urandom(4_990_000)
-url = "data:;base64," + base64.b64encode(data).decode()
-url = "data:;base64," + "".join(f"%{ord(char):02X}" for char in url[13:])
+url = "data:;base64,%" + base64.b64encode(data).hex("%")
 
 def memory(name):
     return int(open("/proc/self/status").read().split(name)[1].split()[0]) / 1000
@@ -524,6 +535,93 @@ class TestHttps:
             error = refusal(f"https://127.0.0.1:{silent.getsockname()[1]}/", DownloadLimits(1_000, 1))
         assert error.code is Code.DOWNLOAD_TIMEOUT
         assert time.monotonic() - started < 3
+
+
+def repeats(*parts: bytes):
+    """Answer with the first parts once, and with the last one for ever."""
+
+    def answer(handler):
+        for part in parts[:-1]:
+            handler.wfile.write(part)
+        block = parts[-1] * (65_536 // len(parts[-1]))
+        while True:
+            handler.wfile.write(block)
+
+    return answer
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+EMPTY_BLOCK = b"\0\0\0\xff\xff"  # of deflate, RFC 1951, 3.2.4
+
+
+@pytest.mark.usefixtures("private_addresses")
+class TestEndlessAnswers:
+    """A server that says more and more costs little before it is given up."""
+
+    LIMITS = DownloadLimits(2_000_000, 30, backoff_s=0.01)
+
+    @pytest.mark.parametrize(
+        ("parts", "said"),
+        [
+            ([b"HTTP/1.1 100 Continue\r\n\r\n"], "the server sends no answer"),
+            ([b"HTTP/1.1 102 Processing\r\nA: b\r\n\r\n"], "the server sends no answer"),
+            ([b"HTTP/1.1 200 OK\r\n", b"A: b\r\n"], "the connection to the server failed"),
+            ([b"HTTP/1.1 200 OK\r\nA: ", b"b"], "the connection to the server failed"),
+            ([CHUNKED, b"1\r\nx\r\n"], "the server sends its answer in too small pieces"),
+            ([CHUNKED, b"1;a=b\r\nx\r\n"], "the server sends its answer in too small pieces"),
+            ([CHUNKED + b"1;a=", b"b"], "the connection closed before the end of the file"),
+            ([CHUNKED, b"0"], "the connection closed before the end of the file"),
+            ([CHUNKED + b"1\r\nx\r\n0\r\n", b"a: b\r\n"], "the server sends its answer in too small pieces"),
+            (
+                [CHUNKED + b"1\r\nx\r\n0\r\n", b"a: " + b"b" * 1_000 + b"\r\n"],
+                "the server sends more than the file",
+            ),
+            (
+                [
+                    b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(b"")[:10],
+                    EMPTY_BLOCK,
+                ],
+                "the server sends more than the file",
+            ),
+        ],
+        ids=["100", "102", "headers", "header", "chunks", "extensions", "extension", "size", "trailers",
+             "long-trailers", "empty-blocks"],
+    )  # fmt: skip
+    def test_is_given_up(self, server, parts, said):
+        server.routes["/a"] = repeats(*parts)
+        began = time.process_time()
+        error = refusal(server.url + "/a", self.LIMITS)
+        # The server's part of it is in this process too.
+        assert time.process_time() - began < 2
+        assert (error.code, error.message) == (Code.DOWNLOAD_FAILED, f"Failed to download audio: {said}")
+
+    def test_the_body_of_a_redirect_is_not_read(self, server):
+        server.serve("/to", b"there")
+        head = b"HTTP/1.1 302 Found\r\nLocation: /to\r\n"
+        for more in (b"", b"Content-Length: 1000000000\r\n", b"Transfer-Encoding: chunked\r\n"):
+            server.routes["/from"] = repeats(head + more + b"\r\n", b"8\r\n12345678\r\n")
+            began = time.process_time()
+            assert fetch(server.url + "/from", self.LIMITS) == b"there"
+            assert time.process_time() - began < 1
+
+    def test_early_hints_are_passed_over(self, server):
+        def hints(handler):
+            handler.wfile.write(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n" * 2)
+            says(200, b"audio")(handler)
+
+        server.routes["/a"] = hints
+        assert fetch(server.url + "/a") == b"audio"
+
+    def test_many_small_chunks_are_a_file(self, server):
+        server.routes["/a"] = repeats_once(CHUNKED, b"40\r\n" + b"x" * 64 + b"\r\n", 20_000, b"0\r\n\r\n")
+        assert fetch(server.url + "/a", self.LIMITS) == b"x" * 64 * 20_000
+
+
+def repeats_once(head: bytes, part: bytes, count: int, tail: bytes):
+    def answer(handler):
+        handler.wfile.write(head + part * count + tail)
+
+    return answer
 
 
 @pytest.mark.usefixtures("private_addresses")
