@@ -1,9 +1,6 @@
 """Every format gives the same sound; nothing but sound is taken; and a decoder's fault stays its own."""
 
 import io
-import subprocess
-import sys
-import threading
 import time
 from pathlib import Path
 
@@ -12,10 +9,11 @@ import pytest
 import soundfile
 
 from audio_files import contain, decode, encode, reencode, tone
+from children import children_of, wait_for
 from conftest import SPEECH
 from parakeet_worker.audio.abort import Abort, Aborted
 from parakeet_worker.audio.chains import is_chained
-from parakeet_worker.audio.container import ContainerError, ContainerFile
+from parakeet_worker.audio.container import CHILDREN
 from parakeet_worker.audio.sniff import SUPPORTED_FORMATS, past_id3, sniff
 from parakeet_worker.errors import Code, JobError
 
@@ -213,70 +211,6 @@ def test_less_than_half_of_a_file_is_truncated():
     assert decode(data[: len(data) * 9 // 10]).duration > 3.5
 
 
-def child(code: str, abort: Abort | None = None) -> ContainerFile:
-    with CLIP.open("rb") as file:
-        return ContainerFile(file, "mov", abort or Abort(), (sys.executable, "-c", code))
-
-
-def children() -> list[str]:
-    """The processes that decode for this one."""
-    commands = Path("/proc").glob("[0-9]*/cmdline")
-    return [command for path in commands if "container_child" in (command := path.read_text())]
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import os; os.abort()",
-        "import os; os.kill(os.getpid(), 9)",
-        "print('Traceback')",
-        "",
-        "import sys; sys.stdout.buffer.write(b'o' + bytes([200]) + bytes(11))",
-        "import sys; sys.stdout.buffer.write(b'o' + bytes([3]) + bytes(11) + b'[1]')",
-        "import sys; sys.stdout.buffer.write(b'o' + bytes([3]) + bytes(11) + b'xyz')",
-        "import sys; sys.stdout.buffer.write(b'o' + b'\\xff' * 12 + bytes(1 << 20))",
-    ],
-)
-def test_a_child_that_dies_is_a_damaged_file(code):
-    with pytest.raises(ContainerError):
-        child(code)
-
-
-def test_a_child_that_hangs_is_killed(monkeypatch):
-    monkeypatch.setattr("parakeet_worker.audio.container._SILENCE_S", 0.3)
-    started = time.monotonic()
-    with pytest.raises(ContainerError):
-        child("import time; time.sleep(60)")
-    assert time.monotonic() - started < 5
-
-
-def test_a_cancelled_job_ends_its_child():
-    abort = Abort()
-    threading.Timer(0.3, abort.set).start()
-    started = time.monotonic()
-    with pytest.raises(Aborted):
-        child("import time; time.sleep(60)", abort)
-    assert time.monotonic() - started < 5
-
-
-LIMITED = """
-import sys
-sys.argv = ["", "mov"]
-from parakeet_worker.audio import container_child
-container_child._limit(1_000)
-for attempt in (lambda: open("/etc/hostname"), lambda: __import__("socket").socket(), lambda: bytearray(2 << 30)):
-    try:
-        attempt()
-    except (OSError, MemoryError) as error:
-        print(type(error).__name__)
-"""
-
-
-def test_a_child_has_no_rights():
-    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, timeout=30, check=False)
-    assert done.stdout.split() == ["OSError", "OSError", "MemoryError"], done.stderr
-
-
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are listed under /proc")
 def test_nothing_is_left_of_a_container(scratch):
     data = FILES["M4A"]()
@@ -286,7 +220,7 @@ def test_nothing_is_left_of_a_container(scratch):
         refusal(data[:100])
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
     assert not list(scratch.iterdir())
-    assert children() == []
+    wait_for(lambda: children_of(CHILDREN) == [])
 
 
 def test_long_files_are_decoded_block_by_block():

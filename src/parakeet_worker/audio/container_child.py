@@ -1,6 +1,4 @@
-"""The program that decodes sound tracks of containers, in a process of its own that can do nothing else.
-
-python -m parakeet_worker.audio.container_child DEMUXER < file > messages
+"""What a child does: decode the sound track of a file with FFmpeg, and nothing else.
 
 It has the file as its standard input and its demuxer by name, so that FFmpeg looks for no other form in it. Before it
 reads, it gives up the right to open anything else: a container that names other files or URLs names them in vain.
@@ -10,25 +8,15 @@ import importlib
 import json
 import os
 import pkgutil
-import resource
-import sys
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
+from parakeet_worker.audio import sandbox
 from parakeet_worker.audio.messages import BLOCK, END, FAILED, HEADER, OPEN
 from parakeet_worker.audio.resample import Resampler, no_frames
-
-# Decoding takes a hundredth of a recording's length or less, and a second of it has a thousand bytes or more.
-_LEAST_CPU_S, _BYTES_PER_CPU_S = 30, 50_000
-
-# Beyond what the libraries take when they are loaded.
-_MEMORY_BYTES = 1 << 30
-
-_MEMORY_MAP = Path("/proc/self/statm")
 
 # A damaged packet is left out; a file of nothing else is damaged.
 _MOST_DAMAGED = 1_000
@@ -38,41 +26,40 @@ class _Failure(Exception):  # noqa: N818 - what happened, not a mistake
     """The file cannot be decoded. Its argument is the reason for the parent: `no_sound`, `codec` or `damaged`."""
 
 
+def prepare() -> None:
+    """Load everything that decoding needs, since nothing can be loaded afterwards."""
+    # PyAV imports its parts as it meets their kinds of streams.
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+
+def run(demuxer: str) -> None:
+    """Decode the standard input, as messages to the standard output."""
+    with open(0, "rb", buffering=1 << 16) as file, open(1, "wb", buffering=1 << 20) as out:
+        file.seek(0)
+        main(demuxer, file, out)
+
+
 def main(demuxer: str, file: BinaryIO, out: BinaryIO) -> None:
-    """Decode a file to messages.
+    """Decode a file to messages, in a sandbox that this process cannot leave.
 
     Args:
         demuxer: FFmpeg's name of the container.
         file: The file.
         out: Where the messages go.
     """
-    size = os.fstat(file.fileno()).st_size
+    box = sandbox.enter(os.fstat(file.fileno()).st_size)
     try:
-        _limit(size)
         with av.open(file, format=demuxer, metadata_errors="ignore", options={"protocol_whitelist": ""}) as container:
             _decode(container, out)
     except _Failure as failure:
         _send(out, FAILED, str(failure).encode())
+    except MemoryError:
+        # A file that asks for more than any good one is damaged; where this process had less from the start, it is not.
+        _send(out, FAILED, b"damaged" if box.is_memory_ours else b"memory")
     except Exception:  # noqa: BLE001 - whatever a damaged file makes of the libraries
         _send(out, FAILED, b"damaged")
-
-
-def _limit(size: int) -> None:
-    """Give up the rights to open files, to write any, and to more memory and time than decoding needs."""
-    # PyAV imports its parts as it meets their kinds of streams, and afterwards it could not.
-    for module in pkgutil.walk_packages(av.__path__, "av."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    limits = {
-        resource.RLIMIT_CPU: _LEAST_CPU_S + size // _BYTES_PER_CPU_S,
-        resource.RLIMIT_FSIZE: 0,
-        resource.RLIMIT_CORE: 0,
-    }
-    if _MEMORY_MAP.exists():  # on Linux; macOS does not limit memory
-        limits[resource.RLIMIT_AS] = int(_MEMORY_MAP.read_text().split()[0]) * resource.getpagesize() + _MEMORY_BYTES
-    limits[resource.RLIMIT_NOFILE] = 0
-    for limit, value in limits.items():
-        resource.setrlimit(limit, (value, value))
 
 
 def _decode(container: Any, out: BinaryIO) -> None:  # noqa: ANN401 - PyAV's types differ between its releases
@@ -81,6 +68,7 @@ def _decode(container: Any, out: BinaryIO) -> None:  # noqa: ANN401 - PyAV's typ
         raise _Failure("no_sound")
     if stream.codec_context is None or not stream.sample_rate:
         raise _Failure("codec")
+    stream.codec_context.thread_count = 1  # the sandbox lets no thread begin
     rate = int(stream.sample_rate)
     declared = float(stream.duration * stream.time_base) if stream.duration else None
     if declared is None and container.duration:
@@ -122,9 +110,3 @@ def _mono(frame: Any) -> NDArray[np.float32]:  # noqa: ANN401
 def _send(out: BinaryIO, kind: bytes, content: bytes, frames: int = 0) -> None:
     out.write(HEADER.pack(kind, len(content), frames))
     out.write(content)
-
-
-if __name__ == "__main__":
-    with open(0, "rb", buffering=1 << 16) as given, open(1, "wb", buffering=1 << 20) as taken:
-        given.seek(0)
-        main(sys.argv[1], given, taken)
