@@ -37,7 +37,7 @@ CHILDREN = Children()
 
 
 class ContainerError(Exception):
-    """A container cannot be decoded. Its argument is the reason: `no_sound`, `codec` or `damaged`."""
+    """A container cannot be decoded. Its argument is the reason: `no_sound`, `codec`, `truncated` or `damaged`."""
 
 
 class ContainerFile:

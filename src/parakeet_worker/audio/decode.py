@@ -12,7 +12,7 @@ from parakeet_worker.audio.abort import Abort
 from parakeet_worker.audio.chains import is_chained
 from parakeet_worker.audio.container import ContainerError, ContainerFile
 from parakeet_worker.audio.sndfile import SoundFile
-from parakeet_worker.audio.sniff import SUPPORTED_FORMATS, Kind, has_id3, sniff
+from parakeet_worker.audio.sniff import SUPPORTED_FORMATS, Kind, has_tag, sniff
 from parakeet_worker.audio.wav import mend_size, read_header
 from parakeet_worker.errors import Code, JobError
 
@@ -90,7 +90,7 @@ class _Whole:
 
     @property
     def declared_seconds(self) -> float | None:
-        return None if self._kind.is_guessed else self._sound.declared_seconds
+        return self._sound.declared_seconds
 
     @property
     def decoded_seconds(self) -> float:
@@ -117,7 +117,7 @@ def _kind(file: BinaryIO) -> Kind:
     if kind is None:
         raise _unsupported("the file is not audio, or of a format that is not supported")
     if kind.name == "WAV":
-        if has_id3(file):
+        if has_tag(file):
             # libsndfile loses as much of it as the tag is long.
             raise _unsupported("the WAV file begins with an ID3 tag; remove it")
         header = read_header(file)
@@ -145,6 +145,8 @@ def _open(file: BinaryIO, kind: Kind, abort: Abort) -> SoundFile | ContainerFile
     try:
         return ContainerFile(file, kind.demuxer, abort)
     except ContainerError as error:
+        if str(error) == "truncated":
+            raise _truncated() from error
         if str(error) == "no_sound":
             raise _unsupported("the file has no sound track") from error
         if str(error) == "codec":

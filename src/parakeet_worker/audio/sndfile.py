@@ -1,4 +1,4 @@
-"""Sound files that libsndfile reads: WAV, FLAC, AIFF, CAF, MP3, and Ogg with Vorbis or Opus."""
+"""Sound files that libsndfile reads: WAV, FLAC, AIFF, CAF, and Ogg with Vorbis or Opus."""
 
 from collections.abc import Iterator
 from typing import BinaryIO
