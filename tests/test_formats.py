@@ -14,6 +14,7 @@ from conftest import SPEECH
 from parakeet_worker.audio.abort import Abort, Aborted
 from parakeet_worker.audio.chains import is_chained
 from parakeet_worker.audio.container import CHILDREN
+from parakeet_worker.audio.sndfile import _Seekable
 from parakeet_worker.audio.sniff import SUPPORTED_FORMATS, past_tags, sniff
 from parakeet_worker.errors import Code, JobError
 
@@ -23,6 +24,7 @@ SAMPLES = soundfile.read(CLIP, dtype="float32")[0]
 FILES = {
     "AIFF": lambda: reencode(CLIP.read_bytes(), 44_100, 2, "AIFF", "PCM_16"),
     "CAF": lambda: reencode(CLIP.read_bytes(), 44_100, 1, "CAF", "PCM_24"),
+    "CAF, Apple Lossless": lambda: reencode(CLIP.read_bytes(), 44_100, 2, "CAF", "ALAC_16"),
     "MP3": lambda: reencode(CLIP.read_bytes(), 44_100, 2, "MP3", None),
     "Ogg Vorbis": lambda: reencode(CLIP.read_bytes(), 48_000, 2, "OGG", "VORBIS"),
     "Ogg Opus": lambda: reencode(CLIP.read_bytes(), 48_000, 1, "OGG", "OPUS"),
@@ -202,6 +204,21 @@ def test_a_movie_that_names_another_file_opens_nothing():
         assert error.code in (Code.CORRUPT_AUDIO, Code.UNSUPPORTED_FORMAT)
     else:
         assert len(audio.samples)
+
+
+@pytest.mark.parametrize("length", [12_288, 12_289, 16_000])
+def test_apple_lossless_of_any_length_is_read_to_its_end(length):
+    audio = decode(encode(tone(1.0)[:length], container="CAF", subtype="ALAC_16"))
+    assert len(audio.samples) == pytest.approx(length, abs=400)
+
+
+@pytest.mark.parametrize("offset", [-1, -(1 << 40), 1 << 62, (1 << 63) - 1])
+@pytest.mark.parametrize("whence", [0, 1, 2])
+def test_a_place_outside_of_the_file_is_sought_without_a_word(offset, whence):
+    seekable = _Seekable(io.BytesIO(b"1234"))
+    seekable.seek(offset, whence)
+    assert seekable.tell() >= 0
+    assert len(seekable.read(10)) <= 4
 
 
 def test_less_than_half_of_a_file_is_truncated():

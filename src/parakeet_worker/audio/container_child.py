@@ -6,6 +6,7 @@ reads, it gives up the right to open anything else: a container that names other
 
 import importlib
 import json
+import math
 import mmap
 import os
 import pkgutil
@@ -114,7 +115,21 @@ def _track_of_container(container: Any) -> _Track:  # noqa: ANN401 - PyAV's type
         declared = float(stream.duration * stream.time_base)
     elif container.duration:
         declared = container.duration / av.time_base
-    return _Track(_decoded(container.demux(stream), stream.decode), int(stream.sample_rate), declared)
+    return _Track(_decoded(_packets(container, stream), stream.decode), int(stream.sample_rate), declared)
+
+
+def _packets(container: Any, stream: Any) -> Iterator[Any]:  # noqa: ANN401
+    """Yield a track's packets. A fault behind the last of them, where some programs leave one, is none."""
+    end = 0
+    try:
+        for packet in container.demux(stream):
+            if packet.pts is not None:
+                end = packet.pts + (packet.duration or 0)
+            yield packet
+    except av.error.FFmpegError:
+        if end < (stream.duration or math.inf):
+            raise
+        yield None
 
 
 def _track_of_stream(data: mmap.mmap, start: int, demuxer: str) -> _Track | None:

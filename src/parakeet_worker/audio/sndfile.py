@@ -1,5 +1,6 @@
 """Sound files that libsndfile reads: WAV, FLAC, AIFF, CAF, and Ogg with Vorbis or Opus."""
 
+import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -23,6 +24,31 @@ _FLOATS = ("FLOAT", "DOUBLE")
 
 # One in so many samples tells how loud a file is.
 _STRIDE = 61
+
+
+# Beyond the end of any file.
+_FAR = 1 << 62
+
+
+class _Seekable:
+    """A file whose every place can be sought.
+
+    A damaged header leads libsndfile to places before the start. What the file raises of that would be written to the
+    log, since it cannot pass through libsndfile.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.read = file.read
+        self.tell = file.tell
+        self.readinto = file.readinto  # type: ignore[attr-defined]  # binary files have it
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a place, or as near to it as there is one."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._file.tell()}.get(whence)
+        if start is None:
+            start = self._file.seek(0, os.SEEK_END)
+        return self._file.seek(min(max(0, start + offset), _FAR))
 
 
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile is not typed
@@ -54,7 +80,7 @@ class SoundFile:
     def __init__(self, file: BinaryIO, abort: Abort) -> None:
         self._file = file
         self._abort = abort
-        self._sound = _Stream(file)
+        self._sound = _Stream(_Seekable(file))
         self.sample_rate = int(self._sound.samplerate)
         declared = int(self._sound.frames)
         self.declared_frames = declared if declared < _UNKNOWN_FRAMES else None
@@ -76,7 +102,7 @@ class SoundFile:
         if self._sound.subtype in _FLOATS:
             self._sound.close()
             self._file.seek(0)
-            self._sound = _Stream(self._file)
+            self._sound = _Stream(_Seekable(self._file))
         resampler = Resampler(self.sample_rate)
         self.frames = 0
         for block in self._read():

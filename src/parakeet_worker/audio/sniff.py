@@ -11,6 +11,9 @@ _EBML, _ASF, _MPEG = b"\x1a\x45\xdf\xa3", bytes.fromhex("3026b2758e66cf11a6d900a
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"pnot", b"uuid")
 _TS_PACKET = 188
 
+# Where a CAF file names its codec: behind its own header, and in its first chunk, behind the sample rate.
+_CAF_CODEC = slice(28, 32)
+
 # Files have one tag or two. A file of nothing else would keep a thread busy for a minute.
 _MOST_TAGS = 100
 
@@ -40,6 +43,8 @@ class Kind:
 
 _WAV, _FLAC = Kind("WAV", True, None, True), Kind("FLAC", True, None, True)
 _AIFF, _CAF = Kind("AIFF", True, None, True), Kind("CAF", True, "caf", True)
+# libsndfile's decoder of Apple Lossless writes to the worker's log; what it encodes lacks some ms at the end in FFmpeg.
+_CAF_ALAC = Kind("CAF", False, "caf")
 # libsndfile stops where it guesses the end of an MP3 file, and mpg123 in it writes to the worker's log.
 _MP3, _OGG, _AAC = Kind("MP3", False, "mp3"), Kind("OGG", True, "ogg"), Kind("AAC", False, "aac")
 _MP4, _WEBM = Kind("MP4", False, "mov"), Kind("WebM", False, "matroska")
@@ -85,6 +90,8 @@ def _kind(head: bytes) -> Kind | None:
         return {b"WAVE": _WAV, b"": _WAV, b"AVI ": _AVI}.get(head[8:12])
     if head[:4] == b"FORM":
         return _AIFF if head[8:12] in (b"AIFF", b"AIFC") else None
+    if head.startswith(b"caff") and head[_CAF_CODEC] == b"alac":
+        return _CAF_ALAC
     for magic, kind in ((b"fLaC", _FLAC), (b"OggS", _OGG), (b"caff", _CAF), (b"#!AMR", _AMR), (b"riff", _WAV)):
         if head.startswith(magic):
             return kind
