@@ -1,4 +1,4 @@
-"""What a child does: decode the sound track of a file with FFmpeg, and nothing else.
+"""What a child does: decode the sound track of a file, with FFmpeg most often, and nothing else.
 
 It has the file as its standard input and its demuxer by name, so that FFmpeg looks for no other form in it. Before it
 reads, it gives up the right to open anything else: a container that names other files or URLs names them in vain.
@@ -6,11 +6,11 @@ reads, it gives up the right to open anything else: a container that names other
 
 import importlib
 import json
-import math
 import mmap
 import os
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, BinaryIO
@@ -20,10 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parakeet_worker.audio import sandbox
+from parakeet_worker.audio.abort import Abort
 from parakeet_worker.audio.messages import BLOCK, END, FAILED, HEADER, OPEN
 from parakeet_worker.audio.mpeg import Frames, adts_frame, measure, mp3_frame
 from parakeet_worker.audio.resample import Resampler, no_frames
-from parakeet_worker.audio.sniff import past_tags
+from parakeet_worker.audio.sndfile import SoundFile
+from parakeet_worker.audio.sniff import LIBSNDFILE, past_tags
 
 # A damaged packet is left out; a file of nothing else is damaged.
 _MOST_DAMAGED = 1_000
@@ -59,7 +61,7 @@ def main(demuxer: str, file: BinaryIO, out: BinaryIO) -> None:
     """Decode a file to messages, in a sandbox that this process cannot leave.
 
     Args:
-        demuxer: FFmpeg's name of the container.
+        demuxer: FFmpeg's name of the container, or `LIBSNDFILE` for what that reads.
         file: The file.
         out: Where the messages go.
     """
@@ -67,6 +69,9 @@ def main(demuxer: str, file: BinaryIO, out: BinaryIO) -> None:
     data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if demuxer in _STREAMS else None
     box = sandbox.enter(os.fstat(file.fileno()).st_size)
     try:
+        if demuxer == LIBSNDFILE:
+            _decode_sound_file(file, out)
+            return
         if data and (track := _track_of_stream(data, past_tags(file), demuxer)):
             _decode(track, out)
             return
@@ -115,21 +120,7 @@ def _track_of_container(container: Any) -> _Track:  # noqa: ANN401 - PyAV's type
         declared = float(stream.duration * stream.time_base)
     elif container.duration:
         declared = container.duration / av.time_base
-    return _Track(_decoded(_packets(container, stream), stream.decode), int(stream.sample_rate), declared)
-
-
-def _packets(container: Any, stream: Any) -> Iterator[Any]:  # noqa: ANN401
-    """Yield a track's packets. A fault behind the last of them, where some programs leave one, is none."""
-    end = 0
-    try:
-        for packet in container.demux(stream):
-            if packet.pts is not None:
-                end = packet.pts + (packet.duration or 0)
-            yield packet
-    except av.error.FFmpegError:
-        if end < (stream.duration or math.inf):
-            raise
-        yield None
+    return _Track(_decoded(container.demux(stream), stream.decode), int(stream.sample_rate), declared)
 
 
 def _track_of_stream(data: mmap.mmap, start: int, demuxer: str) -> _Track | None:
@@ -167,6 +158,15 @@ def _decoded(packets: Iterable[Any], decode: Callable[[Any], list[Any]]) -> Iter
         yield from decoded
     if damaged and not frames:
         raise _Failure("damaged")
+
+
+def _decode_sound_file(file: BinaryIO, out: BinaryIO) -> None:
+    with closing(SoundFile(file, Abort())) as sound:
+        opened = {"sample_rate": sound.sample_rate, "declared_seconds": sound.declared_seconds}
+        _send(out, OPEN, json.dumps(opened).encode())
+        for block in sound.blocks():
+            _send(out, BLOCK, block.tobytes(), sound.frames)
+        _send(out, END, b"", sound.frames)
 
 
 def _decode(track: _Track, out: BinaryIO) -> None:

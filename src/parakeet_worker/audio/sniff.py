@@ -24,6 +24,10 @@ _ID3_BYTES, _APE_BYTES = 10, 32
 _HEAD_BYTES = 8_192
 
 
+LIBSNDFILE = "libsndfile"
+"""In the place of a demuxer's name: libsndfile reads it, in a process of its own."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """What a file is.
@@ -43,8 +47,8 @@ class Kind:
 
 _WAV, _FLAC = Kind("WAV", True, None, True), Kind("FLAC", True, None, True)
 _AIFF, _CAF = Kind("AIFF", True, None, True), Kind("CAF", True, "caf", True)
-# libsndfile's decoder of Apple Lossless writes to the worker's log; what it encodes lacks some ms at the end in FFmpeg.
-_CAF_ALAC = Kind("CAF", False, "caf")
+# libsndfile's decoder of Apple Lossless writes to the log of its process. FFmpeg reads less of what that has encoded.
+_CAF_ALAC = Kind("CAF", False, LIBSNDFILE, True)
 # libsndfile stops where it guesses the end of an MP3 file, and mpg123 in it writes to the worker's log.
 _MP3, _OGG, _AAC = Kind("MP3", False, "mp3"), Kind("OGG", True, "ogg"), Kind("AAC", False, "aac")
 _MP4, _WEBM = Kind("MP4", False, "mov"), Kind("WebM", False, "matroska")
