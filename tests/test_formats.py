@@ -206,6 +206,14 @@ def test_a_movie_that_names_another_file_opens_nothing():
         assert len(audio.samples)
 
 
+@pytest.mark.parametrize("layout", ["mono", "stereo", "5.1", "6.1", "7.1"])
+@pytest.mark.parametrize(("container", "codec"), [("matroska", "pcm_s24le"), ("ipod", "aac"), ("mov", "pcm_s16le")])
+def test_tracks_of_many_channels(container, codec, layout):
+    audio = decode(contain(tone(1.0), container, codec, 48_000, layout, kbps=384))
+    assert audio.duration == pytest.approx(1, abs=0.1)
+    assert np.abs(audio.samples).max() > 0.01
+
+
 @pytest.mark.parametrize("length", [1, 4_096, 12_288, 12_289, 16_000])
 def test_apple_lossless_of_any_length_is_read_to_its_end(length):
     audio = decode(encode(tone(1.0)[:length], container="CAF", subtype="ALAC_16"))

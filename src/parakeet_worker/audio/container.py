@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parakeet_worker.audio.abort import Abort
+from parakeet_worker.audio.budget import TooMuchWork
 from parakeet_worker.audio.children import Child, ChildError, Children, is_readable
 from parakeet_worker.audio.messages import BLOCK, END, FAILED, HEADER
 from parakeet_worker.errors import Code, JobError
@@ -56,6 +57,7 @@ class ContainerFile:
         Aborted: The job is gone.
         ContainerError: It cannot be decoded. Reading may raise that too.
         JobError: There is no room for it now. Reading may raise that too.
+        TooMuchWork: It has more samples than a file of its size may have. Reading may raise that too.
     """
 
     def __init__(self, file: BinaryIO, demuxer: str, abort: Abort, children: Children = CHILDREN) -> None:
@@ -146,6 +148,8 @@ class ContainerFile:
         content = self._read(length)
         if kind == FAILED and content == b"memory":
             raise ChildError(is_killed=True)
+        if kind == FAILED and content == b"too_much_work":
+            raise TooMuchWork
         if kind == FAILED:
             raise ContainerError(content.decode("ascii", "replace"))
         return kind, content, frames

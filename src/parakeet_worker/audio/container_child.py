@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from parakeet_worker.audio import sandbox
 from parakeet_worker.audio.abort import Abort
+from parakeet_worker.audio.budget import TooMuchWork, is_affordable
 from parakeet_worker.audio.messages import BLOCK, END, FAILED, HEADER, OPEN
 from parakeet_worker.audio.mpeg import Frames, adts_frame, measure, mp3_frame
 from parakeet_worker.audio.resample import Resampler, no_frames
@@ -36,6 +37,10 @@ _LEAST_PART = 0.5
 
 # Streams of frames and nothing else, by their demuxers, with FFmpeg's names of their decoders.
 _STREAMS = {"mp3": (mp3_frame, "mp3float"), "aac": (adts_frame, "aac")}
+
+
+# Where FFmpeg keeps the channels of a frame; there is another list for more.
+_PLANES = 8
 
 
 class _Failure(Exception):  # noqa: N818 - what happened, not a mistake
@@ -67,19 +72,22 @@ def main(demuxer: str, file: BinaryIO, out: BinaryIO) -> None:
     """
     # A mapping takes another descriptor for itself.
     data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if demuxer in _STREAMS else None
-    box = sandbox.enter(os.fstat(file.fileno()).st_size)
+    size = os.fstat(file.fileno()).st_size
+    box = sandbox.enter(size)
     try:
         if demuxer == LIBSNDFILE:
             _decode_sound_file(file, out)
             return
         if data and (track := _track_of_stream(data, past_tags(file), demuxer)):
-            _decode(track, out)
+            _decode(track, size, out)
             return
         file.seek(0)
         with av.open(file, format=demuxer, metadata_errors="ignore", options={"protocol_whitelist": ""}) as container:
-            _decode(_track_of_container(container), out)
+            _decode(_track_of_container(container), size, out)
     except _Failure as failure:
         _send(out, FAILED, str(failure).encode())
+    except TooMuchWork:
+        _send(out, FAILED, b"too_much_work")
     except MemoryError:
         # A file that asks for more than any good one is damaged; where this process had less from the start, it is not.
         _send(out, FAILED, b"damaged" if box.is_memory_ours else b"memory")
@@ -169,16 +177,19 @@ def _decode_sound_file(file: BinaryIO, out: BinaryIO) -> None:
         _send(out, END, b"", sound.frames)
 
 
-def _decode(track: _Track, out: BinaryIO) -> None:
+def _decode(track: _Track, size: int, out: BinaryIO) -> None:
     rate, declared = track.rate, track.declared_seconds
     _send(out, OPEN, json.dumps({"sample_rate": rate, "declared_seconds": declared}).encode())
     resampler, skip = Resampler(rate), track.skip
     pending: list[NDArray[np.float32]] = []
-    frames = sent = 0
+    frames = sent = work = 0
     for samples in chain.from_iterable(map(_Floats(rate), track.frames)):
         if frames - sent >= rate or (pending and len(samples) != len(pending[0])):
             _send(out, BLOCK, resampler(np.concatenate(pending, axis=1).T).tobytes(), frames)
             pending, sent = [], frames
+        work += samples.size
+        if not is_affordable(work // len(samples), len(samples), rate, size):
+            raise TooMuchWork
         skipped = min(skip, samples.shape[1])
         skip -= skipped
         kept = samples[:, skipped : None if track.most is None else skipped + max(0, track.most - frames)]
@@ -207,16 +218,12 @@ class _Floats:
             if self._convert and self._form and self._form[2] != self._rate:
                 converted = self._convert.resample(None)  # what it holds back
             self._form = form
-            is_float = form[0] == "fltp" and form[2] == self._rate
-            self._convert = None if is_float else av.AudioResampler(format="fltp", rate=self._rate)
-        converted += self._convert.resample(frame) if self._convert else [frame]
-        return [samples.to_ndarray() for samples in converted]
-
-
-def _declared_seconds(container: Any, stream: Any) -> float | None:  # noqa: ANN401
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    return container.duration / av.time_base if container.duration else None
+            # PyAV reads one plane too many of frames with 8 or more: their channels are interleaved instead.
+            is_float = form[0] == "fltp" and form[2] == self._rate and frame.layout.nb_channels < _PLANES
+            self._convert = None if is_float else av.AudioResampler(format="flt", rate=self._rate)
+        converted += self._convert.resample(frame) if self._convert else []
+        found = [samples.to_ndarray().reshape(-1, samples.layout.nb_channels).T for samples in converted]
+        return found if self._convert else [*found, frame.to_ndarray()]
 
 
 def _send(out: BinaryIO, kind: bytes, content: bytes, frames: int = 0) -> None:
