@@ -34,8 +34,8 @@ def reencode(clip: bytes, rate: int, channels: int, container: str, subtype: str
     return encode(np.stack([resampled] * channels, axis=1), rate, container, subtype)
 
 
-def tone(seconds: float, rate: int = 16_000) -> np.ndarray:
-    return (0.1 * np.sin(2 * np.pi * 440 * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
+def tone(seconds: float, rate: int = 16_000, pitch: float = 440) -> np.ndarray:
+    return (0.1 * np.sin(2 * np.pi * pitch * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
 
 
 def data_url(data: bytes, media_type: str = "audio/wav") -> str:
@@ -49,6 +49,7 @@ def contain(
     rate: int = 48_000,
     layout: str = "stereo",
     quality: int | None = None,
+    kbps: float | None = None,
     **options,
 ) -> bytes:
     """Put 16 kHz mono samples into a container, by FFmpeg's names of it and of the codec."""
@@ -62,6 +63,7 @@ def contain(
             rate,
             layout,
             quality,
+            kbps or (12.2 if rate == 8_000 else 96),
             {name: str(value) for name, value in options.items()},
         )
         return path.read_bytes()
@@ -75,11 +77,12 @@ def _write(
     rate: int,
     layout: str,
     quality: int | None,
+    kbps: float,
     options: dict,
 ) -> None:
     with av.open(str(path), "w", format=container, options=options) as output:
         stream = output.add_stream(codec, rate=rate, layout=layout)
-        stream.bit_rate = 12_200 if rate == 8_000 else 96_000
+        stream.bit_rate = round(kbps * 1_000)
         if quality is not None:  # and whatever bit rate that takes
             stream.codec_context.flags |= av.codec.context.Flags.qscale
             stream.codec_context.global_quality = quality * 118  # FFmpeg's FF_QP2LAMBDA

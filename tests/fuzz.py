@@ -7,6 +7,7 @@ A part of it runs with the tests.
 """
 
 import argparse
+import os
 import random
 import resource
 import sys
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from audio_files import contain, encode, tone
@@ -36,6 +38,7 @@ def good_files() -> dict[str, bytes]:
         "flac": encode(samples, container="FLAC"),
         "aiff": encode(samples, container="AIFF"),
         "caf": encode(samples, container="CAF"),
+        "caf alac": encode(samples, container="CAF", subtype="ALAC_16"),
         "mp3": encode(samples, container="MP3"),
         "vorbis": encode(samples, container="OGG", subtype="VORBIS"),
         "opus": encode(samples, container="OGG", subtype="OPUS"),
@@ -132,6 +135,23 @@ def decode(data: bytes) -> tuple[str, float]:
     return outcome, time.monotonic() - started
 
 
+@contextmanager
+def printed() -> Iterator[bytearray]:
+    """Collect what is written to the standard error, by libraries too."""
+    said = bytearray()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield said
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            file.seek(0)
+            said += file.read()
+
+
 def main() -> None:
     """Run the command line; see `--help`."""
     parser = argparse.ArgumentParser(description="Decode mutated audio files.")
@@ -143,10 +163,16 @@ def main() -> None:
     memory: list[int] = []
     for index, (name, data) in enumerate(mutants(options.count, options.seed)):
         try:
-            outcome, seconds = decode(data)
+            with printed() as said:
+                outcome, seconds = decode(data)
         except Exception as error:  # noqa: BLE001 - what is looked for
             Path("fuzz-failure.bin").write_bytes(data)
             sys.exit(f"mutant {index} of {name}, kept in fuzz-failure.bin: {error!r}")
+        if said:
+            Path("fuzz-failure.bin").write_bytes(data)
+            sys.exit(
+                f"mutant {index} of {name}, kept in fuzz-failure.bin, was written of: {said.decode(errors='replace')}"
+            )
         outcomes[outcome] += 1
         longest = max(longest, (seconds, f"mutant {index} of {name}"))
         if index % max(1, options.count // 10) == 0:

@@ -9,7 +9,9 @@ import fuzz
 def test_mutated_files_give_samples_or_an_answer(seed, scratch):
     outcomes = set()
     for name, data in fuzz.mutants(50, seed):
-        outcome, seconds = fuzz.decode(data)
+        with fuzz.printed() as said:
+            outcome, seconds = fuzz.decode(data)
+        assert said == b"", name  # what libraries write would be in the worker's log
         assert seconds < fuzz.LONGEST_S, name
         outcomes.add(outcome)
     assert {"decoded", "corrupt_audio"} <= outcomes

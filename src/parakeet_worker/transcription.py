@@ -127,6 +127,8 @@ class Transcription:
     def _decode(self, sound: Sound) -> None:
         if sound.declared_seconds is not None:
             self._check_length(sound.declared_seconds)
+        for seconds in sound.lengths():
+            self._check_length(seconds, "at least ")
         self._progress.total = sound.declared_seconds
         for stretch, samples in cut(self._checked(sound), self._limits.cutting):
             if self._answers:

@@ -9,10 +9,11 @@ import soundfile
 from numpy.typing import NDArray
 
 from parakeet_worker.audio.abort import Abort
+from parakeet_worker.audio.budget import TooMuchWork
 from parakeet_worker.audio.chains import is_chained
 from parakeet_worker.audio.container import ContainerError, ContainerFile
 from parakeet_worker.audio.sndfile import SoundFile
-from parakeet_worker.audio.sniff import SUPPORTED_FORMATS, Kind, has_id3, sniff
+from parakeet_worker.audio.sniff import SUPPORTED_FORMATS, Kind, has_tag, sniff
 from parakeet_worker.audio.wav import mend_size, read_header
 from parakeet_worker.errors import Code, JobError
 
@@ -45,6 +46,13 @@ class Sound(Protocol):
         """Length of what has been decoded so far, from the file's own frames and rate."""
         ...
 
+    def lengths(self) -> Iterator[float]:
+        """Decode what does not declare its length, and keep nothing: yield the seconds so far.
+
+        Where that costs little beside transcribing a recording that is too long. `blocks` raises the same.
+        """
+        ...
+
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """Decode: 16 kHz mono float32 blocks, each of shape (samples,), in order.
 
@@ -69,7 +77,10 @@ def open_recording(file: BinaryIO, abort: Abort) -> Iterator[Sound]:
         JobError: The file is empty, no supported audio, or damaged.
     """
     kind = _kind(file)
-    sound = _open(file, kind, abort)
+    try:
+        sound = _open(file, kind, abort)
+    except TooMuchWork as error:
+        raise _too_much_work() from error
     try:
         if not _LOWEST_RATE <= sound.sample_rate <= _HIGHEST_RATE:
             raise JobError(
@@ -90,17 +101,28 @@ class _Whole:
 
     @property
     def declared_seconds(self) -> float | None:
-        return None if self._kind.is_guessed else self._sound.declared_seconds
+        return self._sound.declared_seconds
 
     @property
     def decoded_seconds(self) -> float:
         return self._sound.decoded_seconds
+
+    def lengths(self) -> Iterator[float]:
+        if self.declared_seconds is None and isinstance(self._sound, SoundFile):
+            try:
+                yield from self._sound.lengths()
+            except soundfile.LibsndfileError as error:
+                raise _damaged() from error
+            except TooMuchWork as error:
+                raise _too_much_work() from error
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         try:
             yield from self._sound.blocks()
         except (soundfile.LibsndfileError, ContainerError) as error:
             raise _damaged() from error
+        except TooMuchWork as error:
+            raise _too_much_work() from error
         declared, decoded = self.declared_seconds, self.decoded_seconds
         if declared is not None and decoded < declared * (1.0 if self._kind.is_exact else _LEAST_PART):
             raise _truncated()
@@ -117,7 +139,7 @@ def _kind(file: BinaryIO) -> Kind:
     if kind is None:
         raise _unsupported("the file is not audio, or of a format that is not supported")
     if kind.name == "WAV":
-        if has_id3(file):
+        if has_tag(file):
             # libsndfile loses as much of it as the tag is long.
             raise _unsupported("the WAV file begins with an ID3 tag; remove it")
         header = read_header(file)
@@ -145,6 +167,8 @@ def _open(file: BinaryIO, kind: Kind, abort: Abort) -> SoundFile | ContainerFile
     try:
         return ContainerFile(file, kind.demuxer, abort)
     except ContainerError as error:
+        if str(error) == "truncated":
+            raise _truncated() from error
         if str(error) == "no_sound":
             raise _unsupported("the file has no sound track") from error
         if str(error) == "codec":
@@ -158,6 +182,12 @@ def _damaged() -> JobError:
 
 def _truncated() -> JobError:
     return JobError(Code.CORRUPT_AUDIO, "the audio is truncated: the file ends before its declared length")
+
+
+def _too_much_work() -> JobError:
+    return JobError(
+        Code.AUDIO_TOO_LARGE, "the audio unpacks to too many samples for its size; send at most 48 kHz and two channels"
+    )
 
 
 def _unsupported(what: str) -> JobError:

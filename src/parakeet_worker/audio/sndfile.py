@@ -1,5 +1,6 @@
-"""Sound files that libsndfile reads: WAV, FLAC, AIFF, CAF, MP3, and Ogg with Vorbis or Opus."""
+"""Sound files that libsndfile reads: WAV, FLAC, AIFF, CAF, and Ogg with Vorbis or Opus."""
 
+import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -8,6 +9,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from parakeet_worker.audio.abort import Abort
+from parakeet_worker.audio.budget import TooMuchWork, is_affordable
 from parakeet_worker.audio.resample import Resampler, no_frames
 
 # Samples of all channels together, so that a header cannot ask for more memory than this.
@@ -23,6 +25,31 @@ _FLOATS = ("FLOAT", "DOUBLE")
 
 # One in so many samples tells how loud a file is.
 _STRIDE = 61
+
+
+# Beyond the end of any file.
+_FAR = 1 << 62
+
+
+class _Seekable:
+    """A file whose every place can be sought.
+
+    A damaged header leads libsndfile to places before the start. What the file raises of that would be written to the
+    log, since it cannot pass through libsndfile.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.read = file.read
+        self.tell = file.tell
+        self.readinto = file.readinto  # type: ignore[attr-defined]  # binary files have it
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a place, or as near to it as there is one."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._file.tell()}.get(whence)
+        if start is None:
+            start = self._file.seek(0, os.SEEK_END)
+        return self._file.seek(min(max(0, start + offset), _FAR))
 
 
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile is not typed
@@ -49,16 +76,21 @@ class SoundFile:
 
     Raises:
         soundfile.LibsndfileError: libsndfile cannot read it. Reading may raise that too.
+        TooMuchWork: It has more samples than a file of its size may have. Reading may raise that too.
     """
 
     def __init__(self, file: BinaryIO, abort: Abort) -> None:
         self._file = file
         self._abort = abort
-        self._sound = _Stream(file)
+        self._sound = _Stream(_Seekable(file))
+        position = file.tell()
         self.sample_rate = int(self._sound.samplerate)
         declared = int(self._sound.frames)
         self.declared_frames = declared if declared < _UNKNOWN_FRAMES else None
         self.frames = 0
+        self._size = file.seek(0, os.SEEK_END)
+        self._file.seek(position)
+        self._check_work(self.declared_frames or 0)
 
     @property
     def declared_seconds(self) -> float | None:
@@ -70,13 +102,19 @@ class SoundFile:
         """Length of what has been decoded so far."""
         return self.frames / self.sample_rate
 
+    def lengths(self) -> Iterator[float]:
+        """Decode to the end and keep nothing; yield the seconds so far. Reading begins anew afterwards."""
+        frames = 0
+        for block in self._read():
+            frames += len(block)
+            yield frames / self.sample_rate
+        self._rewind()
+
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """Decode: 16 kHz mono float32 blocks, each of shape (samples,), in order."""
         loudness = _loudness(self._read()) if self._sound.subtype in _FLOATS else 1.0
         if self._sound.subtype in _FLOATS:
-            self._sound.close()
-            self._file.seek(0)
-            self._sound = _Stream(self._file)
+            self._rewind()
         resampler = Resampler(self.sample_rate)
         self.frames = 0
         for block in self._read():
@@ -90,10 +128,19 @@ class SoundFile:
         """Let go of the file, which stays open."""
         self._sound.close()
 
+    def _rewind(self) -> None:
+        self._sound.close()
+        self._file.seek(0)
+        self._sound = _Stream(_Seekable(self._file))
+
+    def _check_work(self, frames: int) -> None:
+        if not is_affordable(frames, self._sound.channels, self.sample_rate, self._size):
+            raise TooMuchWork
+
     def _read(self) -> Iterator[NDArray[np.float32]]:
         """Yield blocks of shape (frames, channels)."""
         block_frames = max(1, _BLOCK_SAMPLES // self._sound.channels)
-        left = self._sound.frames
+        left, frames = self._sound.frames, 0
         # Not a frame more than declared is asked for: what follows may be a tag, which is no audio.
         while wanted := min(block_frames, left):
             self._abort.check()
@@ -101,6 +148,8 @@ class SoundFile:
             if len(block) == 0:
                 return
             left -= len(block)
+            frames += len(block)
+            self._check_work(frames)
             yield block
 
 
