@@ -179,6 +179,14 @@ class TestDownload:
         assert error.code is Code.DOWNLOAD_FAILED
         assert str(port) not in error.message
 
+    def test_a_name_that_takes_too_long_and_does_not_resolve(self, monkeypatch):
+        def resolve(*_, **__):
+            time.sleep(0.3)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        assert "resolved" in refusal("http://slow.example/a.wav", DownloadLimits(1_000, 0.2)).message
+
     def test_a_name_that_does_not_resolve(self):
         assert "resolved" in refusal("http://no-such-host.invalid/a.wav").message
 

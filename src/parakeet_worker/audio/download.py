@@ -134,9 +134,10 @@ def _attempt(url: str, limits: DownloadLimits, watch: Watch, file: Scratch) -> N
     except (JobError, _Retry, Aborted):
         raise
     except Exception as error:
-        # A connection that was cut because of the job did not fail by itself, nor did one that had no time left.
+        # A connection that was cut because of the job did not fail by itself, nor did one that had no time left. What
+        # the guard refuses it refuses at any time: the look-up of a name may take longer than there is.
         watch.abort.check()
-        if watch.left < _LAST_WAIT_S:
+        if watch.left < _LAST_WAIT_S and not isinstance(error, SSRFError):
             reason = f"it took longer than the {limits.timeout_s:g} seconds that are allowed"
             raise _timed_out(reason) from error
         explained = _explain(error)
