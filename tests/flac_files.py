@@ -23,7 +23,7 @@ def _frame(number: int, channels: int, block: int) -> bytes:
 
 
 def _coded(number: int) -> bytes:
-    return chr(number).encode() if number < 0xD800 else b"\xf0" + chr(number).encode()[1:]
+    return chr(number).encode("utf-8", "surrogatepass")
 
 
 def _crc(data: bytes, bits: int, polynomial: int) -> int:

@@ -66,8 +66,9 @@ def test_silence_of_lossy_codecs_is_taken():
 def test_undeclared_hours_are_counted_before_anything_is_transcribed():
     model = Model()
     transcription = Transcription(model, LIMITS, Progress(lambda *_: None), Record())
+    transcription.fetch(data_url(silence(5 * 3_600, 16_000, 1, is_declared=False)))
     with pytest.raises(JobError, match=r"the audio lasts at least 6\d\.\d seconds, more than the 60") as raised:
-        transcription.load(data_url(silence(5 * 3_600, 16_000, 1, is_declared=False)))
+        transcription.decode()
     assert raised.value.code is Code.AUDIO_TOO_LONG
     assert model.lengths == []
 
@@ -75,5 +76,7 @@ def test_undeclared_hours_are_counted_before_anything_is_transcribed():
 def test_sound_is_always_affordable():
     for rate, channels in ((192_000, 8), (768_000, 2), (44_100, 6)):
         assert is_affordable(rate * 3_600, channels, rate, rate * 3_600 * channels // 4)
+    assert is_affordable(600 * 48_000, 64, 48_000, 600 * 48_000 * 64 * 2)
     assert is_affordable(4 * 3_600 * 48_000, 2, 48_000, 0)
     assert not is_affordable(600 * 655_350, 8, 655_350, 213_000)
+    assert not is_affordable(600 * 655_350, 8, 655_350, 3_484_000)

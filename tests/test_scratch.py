@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from attack_downloads import silent
 from audio_files import encode, tone
+from bad_servers import silent
 from parakeet_worker.audio import scratch as module
 from parakeet_worker.audio.abort import Abort, Aborted
 from parakeet_worker.audio.decode import open_recording

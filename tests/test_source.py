@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from attack_downloads import silent, unreachable
 from audio_files import encode, tone
+from bad_servers import silent, unreachable
 from parakeet_worker.audio.abort import Abort, Aborted
 from parakeet_worker.audio.download import DownloadLimits
 from parakeet_worker.audio.scratch import Disk

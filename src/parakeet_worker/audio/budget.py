@@ -7,6 +7,12 @@ _SAMPLES_PER_SECOND = 96_000
 # most 4,608. Sound takes one for 1 or 2, and for 60 where it is Opus of 6 kbit/s. Blocks of 65,535 take one for 15,000.
 _SAMPLES_PER_BYTE = 1_000
 
+# But no more than 192 kHz of 8 channels, of which a core decodes 60 seconds in half a second.
+_MOST_SAMPLES_PER_SECOND = 192_000 * 8
+
+# Sound of any form is at least a byte for so many.
+_SAMPLES_PER_BYTE_OF_SOUND = 8
+
 
 class TooMuchWork(Exception):  # noqa: N818 - what was found, not a mistake
     """A file has more samples than one of its size may have."""
@@ -21,4 +27,6 @@ def is_affordable(frames: int, channels: int, rate: int, size: int) -> bool:
         rate: Samples of a channel in a second.
         size: Of the file, in bytes.
     """
-    return frames * channels <= frames / rate * _SAMPLES_PER_SECOND + size * _SAMPLES_PER_BYTE
+    seconds = frames / rate
+    silence = min(size * _SAMPLES_PER_BYTE, seconds * _MOST_SAMPLES_PER_SECOND)
+    return frames * channels <= seconds * _SAMPLES_PER_SECOND + silence + size * _SAMPLES_PER_BYTE_OF_SOUND
