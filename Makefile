@@ -16,7 +16,7 @@ serve: $(VENV)/.run ## Answer POST /runsync on http://localhost:8000.
 	$(BIN)/python handler.py --rp_serve_api
 
 test: $(VENV)/.dev ## Run the tests.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 release-check: $(VENV)/.dev ## Check what a release needs beyond the tests: that the account in its addresses is set.
 	RELEASE=1 $(BIN)/python -m pytest tests/test_hub.py

@@ -52,7 +52,7 @@ _TOO_MANY_S = 5.0
 _EMPTY_S = 0.1
 
 # Container engines kill what has not stopped after 10 seconds. Jobs that are not done by then are given back.
-_STOPPING_S = 7.0
+_STOPPING_S = 8.0
 
 # An answer of so many bytes is parsed beside the event loop.
 _LARGE_BYTES = 1 << 20
@@ -107,12 +107,13 @@ class JobLoop(JobScaler):  # type: ignore[misc]  # the SDK is not typed
             taking = asyncio.create_task(self.get_jobs(session))
             monitoring = asyncio.create_task(self.monitor_stop_signals(session))
             await self._shutdown_event.wait()
+            deadline = loop.time() + _STOPPING_S
             await asyncio.wait({taking}, timeout=_LAST_POLL_S)
             if self._is_answered:
                 # The platform takes the jobs of an answer that has begun to come for handed out.
                 await asyncio.wait({taking}, timeout=_POLL_TIMEOUT_S)
             taking.cancel()
-            await self._drain()
+            await self._drain(deadline - loop.time())
             monitoring.cancel()
             await asyncio.wait({taking, monitoring})
 
@@ -208,10 +209,10 @@ class JobLoop(JobScaler):  # type: ignore[misc]  # the SDK is not typed
         await asyncio.sleep(0)  # see _begin()
         return bool(await super().stop_job(job_id))
 
-    async def _drain(self) -> None:
+    async def _drain(self, seconds: float) -> None:
         """Wait for the jobs in hand, and give back those that are not done in time."""
         if self.jobs_tasks:
-            await asyncio.wait(self.jobs_tasks.values(), timeout=_STOPPING_S)
+            await asyncio.wait(self.jobs_tasks.values(), timeout=max(0.0, seconds))
         self._is_late = True
         for job_id, task in self.jobs_tasks.items():
             if job_id not in self._delivering:
