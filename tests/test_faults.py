@@ -201,7 +201,8 @@ class TestRefusedResults:
 
 
 class TestStopping:
-    def test_a_stalled_download_is_given_back(self, platform, tmp_path, web):
+    @pytest.mark.parametrize("concurrency", [8, 2])
+    def test_a_stalled_download_is_given_back(self, platform, tmp_path, web, concurrency):
         asked, released = threading.Event(), threading.Event()
 
         def stall(handler):
@@ -212,18 +213,20 @@ class TestStopping:
             released.wait(60)
 
         web.routes["/stall"] = stall
-        with worker_process(platform, tmp_path / "log") as process:
-            stalled, good = platform.submit({"input": {"audio_url": web.url + "/stall"}}, GOOD)
+        with worker_process(platform, tmp_path / "log", PARAKEET_CONCURRENCY=str(concurrency)) as process:
+            good, stalled, *others = platform.submit(GOOD, *[{"input": {"audio_url": web.url + "/stall"}}] * 2)
             assert asked.wait(30)
+            assert wait_until(lambda: good.answers and others[0].handed_out)
             process.send_signal(signal.SIGTERM)
             started = time.monotonic()
             assert process.wait(20) == 0
             assert time.monotonic() - started < 10
         released.set()
         assert (good.answers, good.status) == (1, "COMPLETED")
-        assert stalled.answers == 1
-        assert stalled.result["output"]["code"] == "worker_busy"
-        assert stalled.result["error"] == "the worker is being stopped; send it again"
+        for job in (stalled, *others):
+            assert job.answers == 1
+            assert job.result["output"]["code"] == "worker_busy"
+            assert job.result["error"] == "the worker is being stopped; send it again"
 
     @pytest.mark.parametrize("wait", [0.1, 0.3, 0.6, 1.0, 1.5])
     def test_a_stop_while_it_starts_ends_with_0(self, platform, tmp_path, wait):

@@ -126,15 +126,15 @@ class JobLoop(JobScaler):  # type: ignore[misc]  # the SDK is not typed
                 await self._has_room.wait()
                 continue
             try:
-                self._is_answered = False
                 jobs = await asyncio.wait_for(self.jobs_fetcher(session, room), _POLL_TIMEOUT_S)
             except TooManyRequests:
                 await asyncio.sleep(_TOO_MANY_S)
             except TimeoutError:
-                pass
+                self._is_answered = False
             except Exception as error:  # noqa: BLE001 - whatever the platform answers, the next poll may go better
                 if isinstance(error, MemoryError):
                     self.kill_worker()
+                self._is_answered = False
                 wait = next(waits)
                 said = error if isinstance(error, _PollError) else describe(error)
                 log.error(f"Could not ask for jobs ({said}); asking again in {wait:g} s.")
@@ -144,6 +144,7 @@ class JobLoop(JobScaler):  # type: ignore[misc]  # the SDK is not typed
                 for job in jobs:
                     self._begin(session, job)
                 self._stopped &= self.jobs_tasks.keys()
+                self._is_answered = False
                 if not jobs:
                     await asyncio.sleep(_EMPTY_S)
 

@@ -16,7 +16,7 @@ from parakeet_worker.audio.abort import Abort
 from parakeet_worker.audio.budget import TooMuchWork
 from parakeet_worker.audio.children import Child, ChildError, Children, is_readable
 from parakeet_worker.audio.messages import BLOCK, END, FAILED, HEADER
-from parakeet_worker.errors import Code, JobError
+from parakeet_worker.exhaustion import out_of_memory, worker_busy
 
 # A file on which a child works for so long without a message is damaged. A message takes some milliseconds.
 _SILENCE_S = 10.0
@@ -134,11 +134,7 @@ class ContainerFile:
         self.close()
         if self._tries < _TRIES:
             return
-        if error.is_killed:
-            raise JobError(
-                Code.OUT_OF_MEMORY, "the worker has not enough memory for the audio; send it again"
-            ) from error
-        raise JobError(Code.WORKER_BUSY, "the worker has no room for the job at the moment; send it again") from error
+        raise (out_of_memory() if error.is_killed else worker_busy()) from error
 
     def _message(self) -> tuple[bytes, bytes, int]:
         self._children.turns.take(self, self._abort)
