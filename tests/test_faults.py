@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audio_files import data_url, encode, tone
+from audio_files import contain, data_url, encode, tone
 from conftest import ROOT, SPEECH, LoopbackServer, check_schema
 from parakeet_worker.job_answer import parse_jobs, prune
 from parakeet_worker.job_ids import quoted_id
@@ -320,3 +320,17 @@ class TestTheSdksOwnLoop:
             assert wait_until(lambda: job.answers)
         assert job.result["output"]["text"] == TEXT
         assert "WARN   | RunPod's own loop takes the jobs: " in log.read_text()
+
+
+def test_a_short_container_leaves_one_line_in_the_log(live):
+    """What torch says of an array that cannot be written to is no line of the worker's."""
+    (warm,) = live.submit(GOOD)
+    assert wait_until(lambda: warm.answers)
+    time.sleep(0.1)
+    before = len(live.log.read_text().splitlines())
+    samples = soundfile.read(SPEECH / "clip02.flac", dtype="float32")[0][:12_000]
+    (job,) = live.submit({"input": {"audio_url": data_url(contain(samples, "mp3", "libmp3lame"))}})
+    assert wait_until(lambda: job.answers)
+    assert code_of(job) == "ok"
+    time.sleep(0.1)
+    assert len(live.log.read_text().splitlines()) == before + 1

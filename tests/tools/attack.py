@@ -37,6 +37,7 @@ from bad_servers import dripping, silent, unreachable  # noqa: E402
 from conftest import SPEECH, LoopbackServer  # noqa: E402
 from flac_files import silence  # noqa: E402
 from runpod_platform import FINAL, Job, Platform, wait_until, worker_process  # noqa: E402
+from test_mp3 import PARTS, TAGS, ape, id3, part, with_numbers  # noqa: E402
 
 CLIP = (SPEECH / "clip02.flac").read_bytes()
 TEXT = "The children must learn to reason."
@@ -197,6 +198,11 @@ def continue_for_ever(handler: object) -> None:
 
 def deep_job(job_id: str, depth: int) -> str:
     return f'{{"id": "{job_id}", "input": {{"audio_url": {"[" * depth}{"]" * depth}}}}}'
+
+
+def strange_lines(log: str) -> list[str]:
+    """Return the lines of a log that are torn, or a library's."""
+    return [line for line in log.splitlines() if not re.match(r"(DEBUG|INFO|WARN|ERROR) *\| |--- Starting", line)]
 
 
 # Each attack by itself.
@@ -452,6 +458,25 @@ def odd_urls(directory: Path) -> Result:
     return Result(f"{code_of(label)}; {code_of(hanging)} ({said})", is_met)
 
 
+def odd_mp3(directory: Path) -> Result:
+    """MP3 with tags before, between and behind, headers that lie, and joined parts"""
+    tags = [*TAGS.values(), id3(20_000), ape(200_000)]
+    files = {tag + part("low"): 1.0 for tag in tags if tag.startswith((b"ID3", b"APETAGEX"))}
+    files |= {part("low") + tag: 1.0 for tag in tags}
+    files |= {part("low") + tag + part("high"): 2.0 for tag in [b"", *tags]}
+    files |= {with_numbers(part("high"), frames): 1.0 for frames in (0, 5, 1_000_000)}
+    files[b"".join(map(part, PARTS))] = float(len(PARTS))
+    with Arena(directory).running() as arena:
+        jobs = arena.finish(*[{"audio_url": data_url(data, "audio/mpeg")} for data in files])
+        log = arena.log.read_text()
+    whole = sum(
+        code_of(job) == "ok" and abs(job.result["output"]["duration"] - seconds) < 0.1 * seconds
+        for job, seconds in zip(jobs, files.values(), strict=True)
+    )
+    said = f"{whole} of {len(files)} whole, {len(strange_lines(log))} lines of libraries in the log"
+    return Result(said, whole == len(files) and not strange_lines(log))
+
+
 def secrets(directory: Path) -> Result:
     """HTTPS_PROXY with a password: refused at start, and not in the log"""
     platform = Platform()
@@ -477,6 +502,7 @@ ATTACKS: list[tuple[str, Attack, str]] = [
     ("6", refused_results, "dropped"),
     ("7", odd_ids, "4 at another address, 2 lost"),
     ("8", stop_while_stalled, "30 s"),
+    ("9", odd_mp3, "refused as truncated"),
     ("11", secrets, "the password in the log"),
     ("16", stop_while_starting, "exit codes -15 and 0"),
     ("16", unknown_fields, "1.2 s"),
@@ -568,7 +594,7 @@ def storm(directory: Path, seconds: float, chance: random.Random) -> list[str]:
         faults.append(f"{len(left)} temporary files are left")
     if "hunter2" in log or web.url in log:
         faults.append("a URL or its signature is in the log")
-    if torn := [line for line in log.splitlines() if not re.match(r"(DEBUG|INFO|WARN|ERROR) *\| |--- Starting", line)]:
+    if torn := strange_lines(log):
         faults.append(f"{len(torn)} lines of the log are torn, or a library's, such as {torn[0][:100]!r}")
     return faults
 

@@ -136,7 +136,7 @@ class ContainerFile:
             return
         raise (out_of_memory() if error.is_killed else worker_busy()) from error
 
-    def _message(self) -> tuple[bytes, bytes, int]:
+    def _message(self) -> tuple[bytes, bytearray, int]:
         self._children.turns.take(self, self._abort)
         kind, length, frames = HEADER.unpack(self._read(HEADER.size))
         if length > _MOST_BYTES:
@@ -150,8 +150,8 @@ class ContainerFile:
             raise ContainerError(content.decode("ascii", "replace"))
         return kind, content, frames
 
-    def _read(self, count: int) -> bytes:
-        """Read from the child.
+    def _read(self, count: int) -> bytearray:
+        """Read from the child, into memory that torch may use as it is: it warns of what cannot be written to.
 
         Raises:
             ChildError: The system ended it, or gives it nothing to run on.
@@ -175,4 +175,4 @@ class ContainerFile:
                     raise ContainerError("damaged")
             if time.monotonic() - last_s > _STALL_S:
                 raise ChildError
-        return bytes(read)
+        return read
