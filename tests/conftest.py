@@ -17,6 +17,7 @@ from parakeet_worker import contract
 from parakeet_worker.model.device import Plan
 from parakeet_worker.settings import Settings
 from parakeet_worker.start import build_worker
+from runpod_platform import Platform, worker_process
 
 # A worker refuses them, and the tests need none.
 for variable in ("http_proxy", "https_proxy", "all_proxy"):
@@ -153,3 +154,23 @@ def scratch(tmp_path, monkeypatch) -> Path:
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def platform():
+    platform = Platform()
+    yield platform
+    platform.close()
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory):
+    """A platform and a worker of it, whose log is `live.log`."""
+    platform = Platform()
+    log = tmp_path_factory.mktemp("worker") / "log"
+    with worker_process(platform, log, PARAKEET_CONCURRENCY="64") as process:
+        platform.log = log
+        yield platform
+        process.terminate()
+        assert process.wait(20) == 0
+    platform.close()

@@ -18,30 +18,11 @@ from conftest import ROOT, SPEECH, LoopbackServer, check_schema
 from parakeet_worker.job_answer import parse_jobs, prune
 from parakeet_worker.job_ids import quoted_id
 from parakeet_worker.result import reductions
-from runpod_platform import Platform, wait_until, worker_process
+from runpod_platform import wait_until, worker_process
 
 TEXT = "The children must learn to reason."
 CLIP = data_url((SPEECH / "clip02.flac").read_bytes())
 GOOD = {"input": {"audio_url": CLIP}}
-
-
-@pytest.fixture(scope="module")
-def live(tmp_path_factory):
-    platform = Platform()
-    log = tmp_path_factory.mktemp("worker") / "log"
-    with worker_process(platform, log, PARAKEET_CONCURRENCY="16") as process:
-        platform.log = log
-        yield platform
-        process.terminate()
-        assert process.wait(20) == 0
-    platform.close()
-
-
-@pytest.fixture
-def platform():
-    platform = Platform()
-    yield platform
-    platform.close()
 
 
 @pytest.fixture

@@ -22,26 +22,6 @@ TEXT = "The children must learn to reason."
 ANSWER_S = 30
 
 
-@pytest.fixture
-def platform():
-    platform = Platform()
-    yield platform
-    platform.close()
-
-
-@pytest.fixture(scope="module")
-def live(tmp_path_factory):
-    """A platform and a worker of it, whose log is `live.log`."""
-    platform = Platform()
-    log = tmp_path_factory.mktemp("worker") / "log"
-    with worker_process(platform, log, PARAKEET_CONCURRENCY="64") as process:
-        platform.log = log
-        yield platform
-        process.terminate()
-        assert process.wait(20) == 0
-    platform.close()
-
-
 @pytest.fixture(scope="module")
 def web():
     server = LoopbackServer()
