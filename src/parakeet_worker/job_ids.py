@@ -24,8 +24,10 @@ def quoted_id(job_id: object) -> str | None:
         quoted = quote(str(job_id), safe="", errors="surrogatepass")
     except ValueError:  # an integer of more than 4,300 digits
         return None
-    # A segment of only dots would lead to another place in the path.
-    return quoted.replace(".", "%2E") if quoted.strip(".") == "" and quoted else quoted or None
+    if not quoted.strip("."):
+        # A segment of only dots would lead to another place in the path.
+        quoted = quoted.replace(".", "%2E")
+    return quoted or None
 
 
 def loggable_id(job_id: object) -> str | None:

@@ -154,7 +154,7 @@ def _caller(job: object) -> Caller:
     is_sync = str(known.get("id", "")).startswith("sync-")
 
     def report(done: float, total: float | None) -> None:
-        if "RUNPOD_WEBHOOK_GET_JOB" in os.environ:  # and the SDK's own loop, where nobody has set a teller
+        if _has_queue():  # and the SDK's own loop, where nobody has set a teller
             runpod.serverless.progress_update(known, {"seconds_done": done, "seconds_total": total})
 
     return Caller(19_000_000 if is_sync else 9_500_000, teller.get(report))
@@ -195,7 +195,7 @@ def serve(handler: Handler, worker: Worker, concurrency: int, loop: str = "worke
     runpod.serverless.register_fitness_check(model_is_fit)
     # A stop before the loop has begun: the first process of a container would otherwise not hear it.
     signal.signal(signal.SIGTERM, _stop)
-    is_on_platform = "RUNPOD_WEBHOOK_GET_JOB" in os.environ
+    is_on_platform = _has_queue()
     if is_on_platform:
         _choose_loop(loop)
     jobs = jobs_for_files(concurrency)
@@ -208,6 +208,11 @@ def serve(handler: Handler, worker: Worker, concurrency: int, loop: str = "worke
             _leave(worker)
         # A thread that is still loading must not outlive the interpreter.
         worker.close()
+
+
+def _has_queue() -> bool:
+    """Return whether the SDK takes jobs from a queue, as it decides itself, rather than run one of its local modes."""
+    return "RUNPOD_WEBHOOK_GET_JOB" in os.environ
 
 
 def _choose_loop(name: str) -> None:
