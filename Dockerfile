@@ -32,8 +32,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app/src PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 
-# What the bake reads is copied file by file, so that a change elsewhere in the code bakes nothing anew, and one in the
-# bake downloads nothing anew.
+# The download and the bake get the folders that they import, so that a change elsewhere in the code does neither anew,
+# and a change in the bake downloads nothing anew.
 FROM packages AS model
 # A model of the Hugging Face hub, or the path of a .nemo file or a baked directory under models/. The revision and the
 # checksum of the default are known; another one of the hub needs both.
@@ -41,23 +41,20 @@ ARG MODEL=nvidia/parakeet-tdt-0.6b-v2
 ARG MODEL_REVISION=
 ARG MODEL_SHA256=
 COPY models ./models
-COPY src/parakeet_worker/__init__.py src/parakeet_worker/retry.py ./src/parakeet_worker/
-COPY src/parakeet_worker/model/__init__.py src/parakeet_worker/model/card.py src/parakeet_worker/model/hub.py \
-    ./src/parakeet_worker/model/
+COPY src/parakeet_worker/http ./src/parakeet_worker/http
+COPY src/parakeet_worker/bake/huggingface ./src/parakeet_worker/bake/huggingface
 # The hub allows more requests with a token, and some models need one: `docker build --secret id=HF_TOKEN ...`, from the
 # environment. It is in no layer.
 RUN --mount=type=secret,id=HF_TOKEN,required=false \
     HF_TOKEN="$(cat /run/secrets/HF_TOKEN 2>/dev/null || true)" \
-    python -m parakeet_worker.model.hub "${MODEL}" --to /downloads \
+    python -m parakeet_worker.bake.huggingface "${MODEL}" --to /downloads \
     ${MODEL_REVISION:+--revision "${MODEL_REVISION}"} ${MODEL_SHA256:+--sha256 "${MODEL_SHA256}"}
-COPY src/parakeet_worker/lean.py ./src/parakeet_worker/
-COPY src/parakeet_worker/audio/__init__.py ./src/parakeet_worker/audio/
-COPY src/parakeet_worker/model/bake.py src/parakeet_worker/model/check.flac src/parakeet_worker/model/comparison.py \
-    src/parakeet_worker/model/files.py src/parakeet_worker/model/fitness.py src/parakeet_worker/model/hypothesis.py \
-    src/parakeet_worker/model/loading.py src/parakeet_worker/model/nemo.py src/parakeet_worker/model/timestamps.py \
-    ./src/parakeet_worker/model/
+COPY src/parakeet_worker/asr ./src/parakeet_worker/asr
+COPY src/parakeet_worker/model ./src/parakeet_worker/model
+COPY src/parakeet_worker/nemo ./src/parakeet_worker/nemo
+COPY src/parakeet_worker/bake ./src/parakeet_worker/bake
 # The same bytes at the same time are the same layer, which a registry and a host have already.
-RUN python -m parakeet_worker.model.bake "${MODEL}" --out /model --downloads /downloads \
+RUN python -m parakeet_worker.bake "${MODEL}" --out /model --downloads /downloads \
     ${MODEL_REVISION:+--revision "${MODEL_REVISION}"} ${MODEL_SHA256:+--sha256 "${MODEL_SHA256}"} \
     && find /model -exec touch --date=@0 {} +
 

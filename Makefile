@@ -7,10 +7,15 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer
 # What builds the image with `make image-test`: called with a tag, the context and further arguments of `docker build`.
 BUILD_IMAGE ?= $(firstword $(wildcard ../shared/tools/build-image.sh) docker)
 
-.PHONY: run serve test release-check fuzz soak attack image-test bench bench-start bench-loop lint format lock clean
+.DEFAULT_GOAL := help
 
-run: $(VENV)/.run ## Transcribe the bundled clip.
-	$(BIN)/python handler.py
+.PHONY: help run serve test test-fast release-check fuzz soak attack image-test bench bench-start bench-loop pictures lint format lock clean
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run ## Transcribe the bundled clip, or yours with AUDIO=file-or-URL.
+	@$(BIN)/python -m parakeet_worker $${AUDIO:+-- "$$AUDIO"}
 
 serve: $(VENV)/.run ## Answer POST /runsync on http://localhost:8000.
 	$(BIN)/python handler.py --rp_serve_api
@@ -18,20 +23,23 @@ serve: $(VENV)/.run ## Answer POST /runsync on http://localhost:8000.
 test: $(VENV)/.dev ## Run the tests.
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
+test-fast: $(VENV)/.dev ## Run the unit tests: seconds.
+	$(BIN)/python -m pytest --numprocesses 2 tests/unit
+
 release-check: $(VENV)/.dev ## Check what a release needs beyond the tests: that the account in its addresses is set.
-	RELEASE=1 $(BIN)/python -m pytest tests/test_hub.py
+	RELEASE=1 $(BIN)/python -m pytest tests/project/test_hub.py
 
 fuzz: $(VENV)/.dev ## Decode 20,000 mutated audio files: about 20 minutes.
-	$(BIN)/python tests/fuzz.py --count 20000
+	$(BIN)/python tests/tools/fuzz.py --count 20000
 
 soak: $(VENV)/.dev ## Send 5,000 jobs through the worker's loop: some minutes.
-	$(BIN)/python tests/soak.py --jobs 5000
+	$(BIN)/python tests/tools/soak.py --jobs 5000
 
 attack: $(VENV)/.dev ## Attack the worker in its loop, each way that once broke it and all at once: ten minutes.
 	$(BIN)/python tests/tools/attack.py --minutes 10
 
 image-test: ## Build the image with the bundled model, and transcribe in it: some minutes.
-	$(PYTHON) tests/image.py --build-with $(BUILD_IMAGE)
+	$(PYTHON) tests/tools/image.py --build-with $(BUILD_IMAGE)
 
 bench: $(VENV)/.dev ## Measure the worker beside NeMo's own transcribe(): about half an hour on two cores.
 	$(BIN)/python benchmarks/bench.py --model embedded
@@ -46,6 +54,10 @@ bench-start: $(VENV)/.dev ## Measure the worker's start beside the reference flo
 
 bench-loop: $(VENV)/.dev ## Measure the worker's loop beside the SDK's: about six minutes.
 	$(BIN)/python benchmarks/loop.py
+
+pictures: $(VENV)/.dev ## Draw the pictures of the documentation anew.
+	$(BIN)/python docs/pictures/timeline.py
+	$(BIN)/python benchmarks/chart.py
 
 lint: $(VENV)/.dev ## Check style, formatting and types.
 	$(BIN)/ruff check .
@@ -71,19 +83,19 @@ lock: ## Write the lock files anew from requirements*.in.
 	  --python-version 3.11 --annotation-style line --custom-compile-command "make lock"
 
 clean: ## Remove everything that the other targets made.
-	rm -rf $(VENV) tests/javascript/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) tests/integration/javascript/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.run: requirements.txt requirements.in pyproject.toml
 	@echo "Installing the worker's packages into $(VENV) (a few minutes, once)."
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4) and "Python 3.11.4 or later is needed; name it with make PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) -r requirements.txt
+	$(filter-out --quiet,$(PIP)) -r requirements.txt
 	$(PIP) --no-deps --editable .
 	touch $@
 
-$(VENV)/.dev: requirements-dev.txt tests/javascript/package-lock.json $(VENV)/.run
+$(VENV)/.dev: requirements-dev.txt tests/integration/javascript/package-lock.json $(VENV)/.run
 	$(PIP) -r requirements-dev.txt
-	if command -v npm >/dev/null; then npm ci --prefix tests/javascript --silent --no-audit --no-fund \
+	if command -v npm >/dev/null; then npm ci --prefix tests/integration/javascript --silent --no-audit --no-fund \
 	  || echo "The JavaScript client's test is left out."; fi
 	touch $@

@@ -2,24 +2,39 @@
 
 import os
 import signal
+import sys
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
     # The first process of a container would not hear it, and nothing is in hand while the worker is imported.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
+if find_spec("parakeet_worker") is None:
+    # It is not installed. Processes that it starts find it by the variable.
+    _SRC = str(Path(__file__).resolve().parent / "src")
+    sys.path.insert(0, _SRC)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_SRC, os.environ.get("PYTHONPATH"))))
+
 from parakeet_worker.settings import Settings
-from parakeet_worker.start import build_worker, start
+from parakeet_worker.startup import build_worker, start
 
 if TYPE_CHECKING:
-    from parakeet_worker.serving import Worker
+    from parakeet_worker.serverless.worker import Worker
+
+
+@cache
+def settings() -> Settings:
+    """Read the settings from the environment, once."""
+    return Settings.from_env()
 
 
 @cache
 def worker() -> "Worker":
     """Build the worker on the first job, so that importing this module costs nothing."""
-    return build_worker(Settings.from_env())
+    return build_worker(settings())
 
 
 async def handler(job: dict[str, Any]) -> dict[str, Any]:
@@ -28,4 +43,4 @@ async def handler(job: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    start(handler, worker)
+    start(handler, settings, worker)

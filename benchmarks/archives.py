@@ -7,7 +7,7 @@ from nemo.collections.asr.models import EncDecRNNTBPEModel
 from safetensors.torch import load_file
 
 from parakeet_worker.model.card import WEIGHTS
-from parakeet_worker.model.loading import serving_config
+from parakeet_worker.nemo.loading import serving_config
 
 
 def write_archive(directory: Path, archive: Path) -> None:

@@ -14,11 +14,13 @@ import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import kaldialign
 
-from chart import draw
+from chart import curve
 from clips import Recording, traffic_lengths, write_recordings
 from subjects import Model, Outcome, Reference, Remote, Stages, Worker
 
@@ -54,7 +56,9 @@ class Row:
 
 def word_difference(found: Sequence[str], expected: Sequence[str]) -> float:
     """Return the word errors of `found` per word of `expected`."""
-    errors = sum(kaldialign.edit_distance(e.split(), f.split())["total"] for e, f in zip(expected, found, strict=True))
+    errors: int = sum(
+        kaldialign.edit_distance(e.split(), f.split())["total"] for e, f in zip(expected, found, strict=True)
+    )
     return errors / max(1, sum(len(text.split()) for text in expected))
 
 
@@ -80,7 +84,7 @@ def measure(model: Model, name: str, recordings: Sequence[Recording], rounds: in
     }
     for level in LEVELS:
         key = f"worker, {level} in flight"
-        subjects[key] = lambda stages, level=level: worker.call("run", recordings, level, stages)
+        subjects[key] = partial(lambda level, stages: worker.call("run", recordings, level, stages), level)
     outcomes: dict[str, list[Outcome]] = {key: [] for key in subjects}
     for index in range(rounds):
         for key, run in list(subjects.items())[:: 1 if index % 2 == 0 else -1]:
@@ -140,7 +144,7 @@ def device_name(device: str) -> str:
     return f"{os.cpu_count()} cores of {model}"
 
 
-def table(result: dict) -> str:
+def table(result: dict[str, Any]) -> str:
     """Lay out a result as text."""
     what = f"{result['model']} on {result['device']}: {result['recordings']} recordings, {result['audio_s']:.0f} s"
     lines = [
@@ -164,17 +168,14 @@ def table(result: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def report(result: dict, out: Path, stem: str) -> None:
+def report(result: dict[str, Any], out: Path, stem: str) -> None:
     """Print the table, and write it as text, JSON and SVG."""
     text = table(result)
     print("\n" + text)
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{stem}.txt").write_text(text)
     (out / f"{stem}.json").write_text(json.dumps(result, indent=1) + "\n")
-    reference, offline, *_ = result["rows"]
-    levels = {"transcribe([path])": reference["rtfx"], "NeMo offline": offline["rtfx"]}
-    title = f"{result['model']}, {result['device']}"
-    (out / f"{stem}.svg").write_text(draw(title, result["rtfx_by_jobs"], levels))
+    (out / f"{stem}.svg").write_text(curve(result))
 
 
 def main() -> None:

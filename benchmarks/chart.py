@@ -1,55 +1,217 @@
-"""A chart of RTFx over concurrency, as an SVG without a plotting library."""
+"""Charts of the benchmarks' results, as SVG without a plotting library.
 
+    make pictures                   # these charts and the timeline of the README
+    python benchmarks/chart.py      # these charts alone
+
+For each JSON file of `bench.py` in `benchmarks/results/`, draws RTFx over jobs in flight, beside that file. Draws
+`docs/speed.svg` from three of them: the worker beside NeMo's own `transcribe()`.
+"""
+
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 360, 60, 210, 30, 45
-_COLORS = ("#1a7f37", "#57606a", "#0969da", "#bf3989")
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+SPEED = ROOT / "docs" / "speed.svg"
+
+Result = Mapping[str, Any]  # what bench.py writes as JSON
+
+# Classes of fills and of strokes: the colour on a light page and on a dark one.
+_FILLS = {
+    "ink": ("#1f2328", "#e6edf3"),
+    "muted": ("#59636e", "#9198a1"),
+    "worker": ("#1a7f37", "#57ab5a"),
+    "worker-text": ("#116329", "#7fd858"),
+    "nemo": ("#8c959f", "#6e7681"),
+    "box": ("#dafbe1", "#12372a"),
+}
+_STROKES = {
+    "grid": ("#d8dee4", "#30363d"),
+    "base": ("#59636e", "#9198a1"),
+    "edge": ("#1a7f37", "#57ab5a"),
+    "offline": ("#0969da", "#58a6ff"),
+    "quiet": ("#afb8c1", "#484f58"),
+}
+_CARD = (("#ffffff", "#d0d7de"), ("#0d1117", "#30363d"))
+_FONT = "-apple-system,BlinkMacSystemFont,'Segoe UI','Noto Sans',Helvetica,Arial,sans-serif"
+
+# What the README compares: by the file of the results, the model and the arithmetic in words.
+_SPEED = {
+    "twin-cpu": (
+        "Parakeet-TDT-0.6B-v2 with random weights (617.8 M parameters)",
+        "matrix products in bfloat16 in the worker, in float32 in NeMo",
+    ),
+    "embedded-cpu": ("The bundled model (4.8 M parameters)", "float32 in both"),
+    "embedded-cpu-long": ("The bundled model, long recordings", "float32 in both"),
+}
+_SPEED_LEVELS = (1, 64)
 
 
-def draw(title: str, line: Mapping[int, float], levels: Mapping[str, float]) -> str:
-    """Draw the worker's RTFx over the number of jobs in flight, with other subjects as level lines.
+def document(width: int, height: int, title: str, parts: Iterable[str]) -> str:
+    """Return an SVG document: a card in the colours of the reader's theme, with `parts` on it.
 
     Args:
-        title: What was measured.
-        line: The worker's RTFx by jobs in flight.
-        levels: RTFx of each other subject, by its name.
+        width: Width in pixels.
+        height: Height in pixels.
+        title: What the picture shows, in words.
+        parts: The elements, whose classes are those of this module.
+    """
+    light, dark = _rules(0), _rules(1)
+    style = f"{light}@media(prefers-color-scheme:dark){{{dark}}}"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
+        f'role="img" font-family="{_FONT}" font-size="13">\n<title>{escape(title)}</title>\n<style>{style}</style>\n'
+        f'<rect class="card" x=".5" y=".5" width="{width - 1}" height="{height - 1}" rx="8"/>\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
+    )
+
+
+def _rules(theme: int) -> str:
+    """Return the style of the card and of the classes, on a light (0) or a dark (1) page."""
+    fill, stroke = _CARD[theme]
+    rules = [f".card{{fill:{fill};stroke:{stroke}}}"]
+    rules += [f".{name}{{fill:{colors[theme]}}}" for name, colors in _FILLS.items()]
+    rules += [f".{name}{{stroke:{colors[theme]}}}" for name, colors in _STROKES.items()]
+    return "".join(rules)
+
+
+def text(x: float, y: float, content: str, style: str = "ink", anchor: str = "start", **attributes: object) -> str:
+    """Return a line of text of a class, at its baseline; attributes are written with `_` for `-`."""
+    more = "".join(f' {name.replace("_", "-")}="{value}"' for name, value in attributes.items())
+    where = "" if anchor == "start" else f' text-anchor="{anchor}"'
+    return f'<text class="{style}" x="{number(x)}" y="{number(y)}"{where}{more}>{escape(content, quote=False)}</text>'
+
+
+def number(value: float) -> str:
+    """Return a coordinate, to a tenth of a pixel."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def curve(result: Result) -> str:
+    """Draw the worker's RTFx over the number of jobs in flight, with NeMo's as level lines."""
+    width, height, left, right, top, bottom = 640, 360, 64, 210, 56, 52
+    line = {int(jobs): float(rtfx) for jobs, rtfx in result["rtfx_by_jobs"].items()}
+    reference, offline, *_ = result["rows"]
+    levels: dict[str, tuple[str, float]] = {
+        "transcribe([path])": ("base", reference["rtfx"]),
+        "NeMo offline": ("offline", offline["rtfx"]),
+    }
+    highest = max(*line.values(), *(rtfx for _, rtfx in levels.values())) * 1.1
+
+    def x(jobs: float) -> float:
+        return left + (width - left - right) * math.log2(jobs) / math.log2(max(line))
+
+    def y(rtfx: float) -> float:
+        return height - bottom - (height - top - bottom) * rtfx / highest
+
+    title = f"{result['model']}, {result['device']}"
+    parts = [text(20, 30, title, font_size=15, font_weight=600)]
+    digit = 10 ** math.floor(math.log10(highest))
+    step = next(step for step in (digit / 5, digit / 2, digit, 2 * digit) if highest / step <= 8)
+    for index in range(int(highest / step) + 1):
+        at = number(y(index * step))
+        parts.append(f'<path class="grid" d="M{left} {at}H{width - right}"/>')
+        parts.append(text(left - 8, y(index * step) + 4, f"{index * step:g}", "muted", "end"))
+    parts += [text(x(jobs), height - bottom + 18, str(jobs), "muted", "middle") for jobs in line]
+    parts.append(text((left + width - right) / 2, height - 14, "jobs in flight", "muted", "middle"))
+    middle = (top + height - bottom) / 2
+    parts.append(text(20, middle, "RTFx", "muted", "middle", transform=f"rotate(-90 20 {number(middle)})"))
+    points = " ".join(f"{number(x(jobs))},{number(y(rtfx))}" for jobs, rtfx in line.items())
+    for style, rtfx in levels.values():
+        parts.append(f'<path class="{style}" d="M{left} {number(y(rtfx))}H{width - right}" stroke-dasharray="6 4"/>')
+    parts.append(f'<polyline class="edge" points="{points}" fill="none" stroke-width="2.5"/>')
+    labels = {"this worker": line[max(line)], **{name: rtfx for name, (_, rtfx) in levels.items()}}
+    below = math.inf
+    for name, rtfx in sorted(labels.items(), key=lambda label: label[1]):
+        below = min(y(rtfx) + 4, below - 16)  # labels of lines that are near each other are moved apart
+        style = "ink" if name in levels else "worker-text"
+        parts.append(text(width - right + 8, below, f"{name}: {_round(rtfx)}", style))
+    return document(width, height, f"RTFx over jobs in flight: {title}", parts)
+
+
+def speed(results: Mapping[str, Result]) -> str:
+    """Draw how many times as fast as NeMo's own `transcribe()` the worker is.
+
+    Args:
+        results: What bench.py wrote, by the name of its file without suffix.
 
     Returns:
         An SVG document.
+
+    Raises:
+        ValueError: The results are of different machines.
     """
-    top = max(*line.values(), *levels.values()) * 1.1
-    last = math.log2(max(line))
+    width, left, right, row, y = 900, 220, 160, 22, 106.0
+    groups = [(labels, results[stem], _speed_rows(results[stem])) for stem, labels in _SPEED.items()]
+    devices = {result["device"] for _, result, _ in groups}
+    if len(devices) != 1:
+        raise ValueError(f"The results are of different machines: {', '.join(sorted(devices))}.")
+    unit = (width - left - right) / max(ratio for _, _, rows in groups for _, ratio, _ in rows)
 
-    def x(jobs: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * math.log2(jobs) / last
+    title = "Speed beside NeMo's own transcribe()"
+    machine = f"{devices.pop()}, without a GPU. RTFx is seconds of audio for each second of work."
+    parts = [
+        text(20, 34, title, font_size=17, font_weight=600),
+        text(20, 57, machine, "muted"),
+        text(20, 76, "1x is NeMo's transcribe([path]), called for one recording after the other.", "muted"),
+    ]
+    for (model, arithmetic), result, rows in groups:
+        mean = result["audio_s"] / result["recordings"]
+        rounds = "1 round" if result["rounds"] == 1 else f"median of {result['rounds']} rounds"
+        about = f"{result['recordings']} recordings of {mean:.0f} s on average, {rounds}, {arithmetic}"
+        parts.append(text(20, y + 8, model, font_size=14, font_weight=600))
+        parts.append(text(20, y + 27, about, "muted"))
+        y += 35
+        for index, (name, ratio, rtfx) in enumerate(rows):
+            is_worker = name.startswith("worker")
+            top, end, line = y + index * row, left + unit * ratio, y + index * row + 15.5
+            parts.append(text(left - 10, line, name, "ink" if is_worker else "muted", "end"))
+            shape = f'x="{left}" y="{number(top + 2)}" width="{number(end - left)}" height="{row - 4}"'
+            parts.append(f'<rect class="{"worker" if is_worker else "nemo"}" {shape} rx="2"/>')
+            style, weight = ("worker-text", 600) if is_worker else ("muted", 400)
+            parts.append(text(end + 8, line, f"{ratio:.2f}x", style, font_weight=weight))
+            parts.append(text(end + 58, line, f"RTFx {_round(rtfx)}", "muted"))
+        below = y + len(rows) * row + 2
+        parts.append(
+            f'<path class="base" d="M{number(left + unit)} {number(y)}V{number(below)}" stroke-dasharray="4 3"/>'
+        )
+        y = below + 26
+    return document(width, round(y - 10), f"{title}, on the same machine and weights", parts)
 
-    def y(value: float) -> float:
-        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * value / top
 
-    parts = [f'<text x="{_LEFT}" y="18" font-size="14" font-weight="bold">{title}</text>']
-    step = 10 ** math.floor(math.log10(top)) / (1 if top / 10 ** math.floor(math.log10(top)) >= 4 else 4)
-    for i in range(int(top / step) + 1):
-        at = y(i * step)
-        parts.append(f'<path d="M{_LEFT} {at:.1f}H{_WIDTH - _RIGHT}" stroke="#d0d7de"/>')
-        parts.append(f'<text x="{_LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{i * step:g}</text>')
-    below = _HEIGHT - _BOTTOM + 18
-    parts += [f'<text x="{x(jobs):.1f}" y="{below}" text-anchor="middle">{jobs}</text>' for jobs in line]
-    middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    parts.append(f'<text x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">jobs in flight</text>')
-    parts.append(
-        f'<text x="14" y="{_HEIGHT / 2}" transform="rotate(-90 14 {_HEIGHT / 2})" text-anchor="middle">RTFx</text>'
-    )
-    points = " ".join(f"{x(jobs):.1f},{y(value):.1f}" for jobs, value in line.items())
-    parts.append(f'<polyline points="{points}" fill="none" stroke="{_COLORS[0]}" stroke-width="2.5"/>')
-    labels = {"this worker": list(line.values())[-1], **levels}
-    for color, (name, value) in zip(_COLORS, labels.items(), strict=False):
-        if name in levels:
-            dashes = f'stroke="{color}" stroke-width="1.5" stroke-dasharray="6 4"'
-            parts.append(f'<path d="M{_LEFT} {y(value):.1f}H{_WIDTH - _RIGHT}" {dashes}/>')
-        label = f"{name}: {value:.0f}" if value >= 10 else f"{name}: {value:.1f}"
-        parts.append(f'<text x="{_WIDTH - _RIGHT + 8}" y="{y(value) + 4:.1f}" fill="{color}">{label}</text>')
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" '
-        f'font-size="12"><rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>\n'
-    )
+def _speed_rows(result: Result) -> list[tuple[str, float, float]]:
+    """Return the name, the ratio and the RTFx of each bar."""
+    names = {result["rows"][0]["name"]: "NeMo, one by one"}
+    size = result["rows"][1]["name"].removeprefix("NeMo offline, batches of ")
+    names[result["rows"][1]["name"]] = f"NeMo, best batch size ({size})"
+    for level in _SPEED_LEVELS:
+        names[f"worker, {level} in flight"] = f"worker, {level} job{'s' if level > 1 else ''} in flight"
+    rows = {row["name"]: row for row in result["rows"]}
+    return [(shown, rows[name]["ratio"], rows[name]["rtfx"]) for name, shown in names.items()]
+
+
+def _round(rtfx: float) -> str:
+    return f"{rtfx:.0f}" if rtfx >= 20 else f"{rtfx:.1f}"
+
+
+def read_results() -> dict[str, Result]:
+    """Return the committed results of bench.py, by the name of their file without suffix."""
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    return {stem: result for stem, result in found.items() if "rtfx_by_jobs" in result}
+
+
+def main() -> None:
+    """Draw the charts of the committed results anew."""
+    results = read_results()
+    for stem, result in results.items():
+        (RESULTS / f"{stem}.svg").write_text(curve(result))
+    SPEED.write_text(speed(results))
+
+
+if __name__ == "__main__":
+    main()

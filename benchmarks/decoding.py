@@ -2,7 +2,7 @@
 
     python benchmarks/decoding.py --minutes 10
 
-- *worker*: `open_recording`, block by block; containers in a process of their own, which is started for each.
+- *worker*: `open_reader`, block by block; containers in a process of their own, which is started for each.
 - *soundfile*: `soundfile.read` of the whole file and soxr, where libsndfile reads the format.
 - *ffmpeg*: `ffmpeg -i FILE -ac 1 -ar 16000 -f f32le`, where it is installed.
 
@@ -25,10 +25,10 @@ import soxr
 
 from bench import HERE, device_name
 from clips import write_recordings
-from parakeet_worker.audio.abort import Abort
-from parakeet_worker.audio.decode import open_recording
+from parakeet_worker.audio.decode import open_reader
+from parakeet_worker.cancellation import CancellationToken
 
-sys.path.append(str(HERE.parent / "tests"))
+sys.path.append(str(HERE.parent / "tests" / "tools"))
 from audio_files import contain, reencode  # the tests make files of every format too
 
 RATE = 48_000
@@ -49,7 +49,7 @@ def make_files(samples: np.ndarray, wav: bytes) -> dict[str, bytes]:
 
 def worker(path: Path) -> int:
     """Decode as the worker does; return the number of samples."""
-    with path.open("rb") as file, open_recording(file, Abort()) as sound:
+    with path.open("rb") as file, open_reader(file, CancellationToken()) as sound:
         return sum(len(block) for block in sound.blocks())
 
 

@@ -11,9 +11,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
 from audio_files import data_url  # noqa: E402 - the tests' own platform
 from runpod_platform import Job, Platform, wait_until, worker_process  # noqa: E402
@@ -35,7 +36,7 @@ def running(subject: str, concurrency: int, latency: float = 0.0) -> Iterator[Pl
     platform.close()
 
 
-def finish(platform: Platform, inputs: list[dict]) -> tuple[list[Job], float]:
+def finish(platform: Platform, inputs: list[dict[str, Any]]) -> tuple[list[Job], float]:
     """Send jobs at once, and return them and the seconds until the last one is answered."""
     started = time.monotonic()
     jobs = platform.submit(*[{"input": given} for given in inputs])
@@ -43,7 +44,7 @@ def finish(platform: Platform, inputs: list[dict]) -> tuple[list[Job], float]:
     return jobs, max(job.ended for job in jobs) - started
 
 
-def measure(subject: str, clips: list[dict]) -> dict[str, float]:
+def measure(subject: str, clips: list[dict[str, Any]]) -> dict[str, float]:
     """Return seconds that one clip takes, from its arrival to its answer, and jobs per second of full queues."""
     with running(subject, 8) as platform:
         alone = []
@@ -68,7 +69,7 @@ def main() -> None:
     options = parser.parse_args()
     paths = sorted((ROOT / "tests" / "speech").glob("*.flac"))
     clips = [{"audio_url": data_url(path.read_bytes())} for path in paths]
-    rounds = {subject: [] for subject in ("sdk", "worker")}
+    rounds: dict[str, list[dict[str, float]]] = {subject: [] for subject in ("sdk", "worker")}
     for _ in range(options.rounds):
         for subject, measured in rounds.items():
             measured.append(measure(subject, clips))

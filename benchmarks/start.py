@@ -18,9 +18,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bench import HERE, device_name, prepare
 from subjects import Model
@@ -127,7 +128,7 @@ def forget_files(model: Model) -> None:
 
 def measure(name: str, model: Model, rounds: int, *, is_cold: bool) -> dict[str, object]:
     """Start every subject `rounds` times, alternating; return what goes into the JSON."""
-    subjects = {
+    subjects: dict[str, Callable[[], Start]] = {
         "reference": lambda: reference(model),
         "worker": lambda: worker(model),
         "worker, NeMo imported whole": lambda: worker(model, is_lean=False),
@@ -155,7 +156,7 @@ def measure(name: str, model: Model, rounds: int, *, is_cold: bool) -> dict[str,
     }
 
 
-def table(result: dict) -> str:
+def table(result: dict[str, Any]) -> str:
     """Lay out a result as text."""
     what = f"{result['model']} on {result['device']}, {result['cache']} file cache, median of {result['rounds']} starts"
     what += f"; weights {result['weights_mb']:,.0f} MB"

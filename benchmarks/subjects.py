@@ -20,6 +20,8 @@ import numpy as np
 import soundfile
 
 from clips import Recording
+from parakeet_worker.asr.scheduler import Scheduler
+from parakeet_worker.nemo.recognizer import NemoRecognizer
 
 Stages = dict[str, float]
 
@@ -92,19 +94,22 @@ class Worker:
         import handler
 
         self._handler = handler
-        dispatcher = handler.worker()._dispatcher  # noqa: SLF001 - the measured worker's own engine
-        self._engine = dispatcher._model  # noqa: SLF001
+        scheduler = handler.worker().actions.model
+        assert isinstance(scheduler, Scheduler)
+        self._scheduler = scheduler
         asyncio.run(handler.handler(_job(_silence())))
+        assert isinstance(scheduler.recognizer, NemoRecognizer)
+        self._recognizer = scheduler.recognizer
 
     def run(self, recordings: Sequence[Recording], level: int, with_stages: bool) -> Outcome:
         """Transcribe with `level` jobs in flight."""
         jobs = [_job(recording.path.read_bytes()) for recording in recordings]
-        before = self._engine.stats
-        with _timed_stages(self._engine._recognizer.model, with_stages) as stages:  # noqa: SLF001
+        before = self._scheduler.stats
+        with _timed_stages(self._recognizer.model, with_stages) as stages:
             started = time.perf_counter()
             texts = asyncio.run(self._all(jobs, level))
             elapsed = time.perf_counter() - started
-        after = self._engine.stats
+        after = self._scheduler.stats
         padding = (after.padded_s - before.padded_s) / (after.audio_s - before.audio_s)
         return Outcome(elapsed, texts, padding, stages)
 
@@ -132,9 +137,9 @@ class Worker:
                 await self._handler.handler(job)
                 whole.append(time.perf_counter() - started)
                 # The bare pass runs on the thread that owns the model too, and is timed there.
-                before = self._engine.stats.busy_s
-                await asyncio.wrap_future(self._engine.submit(samples))
-                bare.append(self._engine.stats.busy_s - before)
+                before = self._scheduler.stats.busy_s
+                await asyncio.wrap_future(self._scheduler.submit(samples))
+                bare.append(self._scheduler.stats.busy_s - before)
 
         asyncio.run(measure())
         return statistics.median(whole), statistics.median(bare)

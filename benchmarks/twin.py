@@ -16,8 +16,8 @@ from omegaconf import open_dict
 from sentencepiece import sentencepiece_model_pb2
 
 from clips import traffic_lengths, write_recordings
-from parakeet_worker.model.bake import About, bake
-from parakeet_worker.model.loading import serving_config
+from parakeet_worker.bake.convert import ModelDescription, bake
+from parakeet_worker.nemo.loading import serving_config
 from parakeet_worker.settings import Settings
 
 _VOCABULARY = 1024
@@ -40,7 +40,7 @@ def make_twin(directory: Path) -> tuple[Path, Path]:
         model = _build(directory / "tokenizer")
         _calibrate(model, directory)
         model.save_to(str(archive))
-        about = About(
+        about = ModelDescription(
             "parakeet-tdt-0.6b-v2-twin",
             "Random weights, to measure speed with.",
             "MIT",
@@ -73,7 +73,7 @@ def _build(tokenizer: Path) -> EncDecRNNTBPEModel:
 
 def _write_tokenizer(source: Path, out: Path) -> list[str]:
     """Write the embedded model's tokenizer with made-up pieces added, and return all pieces."""
-    model = sentencepiece_model_pb2.ModelProto()
+    model = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]  # made at run time
     model.ParseFromString((source / "tokenizer.model").read_bytes())
     score = min(piece.score for piece in model.pieces)
     known = {piece.piece for piece in model.pieces}

@@ -1,10 +1,10 @@
-"""The failures that a caller is told about, and their stable codes."""
+"""The failures that are reported to callers, and their stable codes."""
 
 from enum import StrEnum
 
 
 class Code(StrEnum):
-    """The `code` of a failure. `schemas/error.json` says what each one means."""
+    """The `code` of a failure. `schemas/error.json` documents each value."""
 
     MISSING_FIELD = "missing_field"
     INVALID_TYPE = "invalid_type"
@@ -28,14 +28,14 @@ class Code(StrEnum):
 
 
 class JobError(Exception):
-    """A job that cannot be answered with a result.
+    """A job failed. The worker returns the code and the message to the caller.
 
-    The message goes to the caller as it is: it says what was wrong and what to send instead, and holds no path, host
-    name or query string. What happened inside is the exception's cause.
+    The message is sent unchanged, so it must state what was wrong and what to send instead, and must not contain a
+    path, host name or query string. An internal error behind it is set as the exception's `__cause__`.
 
     Args:
-        code: What kind of failure it is.
-        message: What the caller reads: no full stop, several faults joined by semicolons.
+        code: Kind of failure.
+        message: Text for the caller, without a full stop. Several faults are joined by semicolons.
     """
 
     def __init__(self, code: Code, message: str) -> None:

@@ -7,27 +7,23 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from parakeet_worker.model.card import Card
-
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-# What begins so is meant for this worker.
+# Variables with this prefix must be settings of this worker.
 _PREFIX = "PARAKEET_"
 
-# What leads downloads through a proxy.
+# Variables that make HTTP clients use a proxy, in lower case.
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 class SettingsError(ValueError):
-    """An environment variable holds nonsense, or is no setting. The message names the variable."""
+    """An environment variable has an invalid value, or is not a setting. The message names the variable."""
 
 
 def _model_dir(text: str) -> Path:
     path = Path(text).expanduser().resolve()
-    try:
-        Card.read(path)
-    except (OSError, ValueError) as error:
-        raise ValueError("must be the directory of a baked model, with a card.json") from error
+    if not (path / "card.json").is_file():
+        raise ValueError("must be the directory of a baked model, with a card.json")
     return path
 
 
@@ -47,12 +43,15 @@ def _boolean(text: str) -> bool:
 
 
 def _whole_number(most: int, *, has_auto: bool = False) -> Callable[[str], int | None]:
-    """Return what reads a number from 1 to `most`, an end that only a slip of the keyboard goes beyond."""
+    """Return a parser of whole numbers from 1 to `most`. A larger number can only be a typing error.
+
+    The parser raises ValueError for other text. With `has_auto` it returns None for `auto`.
+    """
 
     def parse(text: str) -> int | None:
         if has_auto and text == "auto":
             return None
-        # int() takes the digits of other scripts too, and no more than 4,300.
+        # int() alone would also accept digits of other scripts, and fail with another message above 4,300 digits.
         if not (text.isascii() and text.isdigit() and len(text) <= 20 and 1 <= int(text) <= most):
             raise ValueError(f"must be {'auto or ' * has_auto}a whole number from 1 to {most}")
         return int(text)
@@ -66,24 +65,7 @@ def _variable(name: str, parse: Callable[[str], object], default: str, meaning: 
 
 @dataclass(frozen=True)
 class Settings:
-    """The worker's settings.
-
-    Attributes:
-        model_dir: Directory of the baked model.
-        device: `auto` (CUDA where there is a GPU), `cpu` or `cuda`.
-        precision: `auto`, `float32`, `bfloat16` or `float16`.
-        concurrency: Jobs that one worker takes at a time, or None for what suits the device.
-        batch_seconds: Longest batch in padded seconds, or None for what suits the device.
-        cpu_threads: Threads that one forward pass uses on a CPU.
-        max_download_mb: Largest download, in megabytes of 1,000,000 bytes.
-        download_timeout_s: Longest download, in seconds.
-        max_audio_minutes: Longest recording, in minutes.
-        pass_seconds: Longest recording that is decoded in one pass, in seconds.
-        max_disk_mb: Disk that all downloads together use, in megabytes of 1,000,000 bytes.
-        lean_imports: Whether to import of NeMo only what serving needs.
-        log_format: `text` or `json`: the form of the log's lines.
-        loop: `worker` or `sdk`: whose loop takes jobs.
-    """
+    """The worker's settings. Each field's metadata hold its variable, parser, default (as text) and meaning."""
 
     model_dir: Path = field(
         metadata=_variable(
@@ -191,25 +173,21 @@ class Settings:
 
     @property
     def concurrency_on_device(self) -> int:
-        """Jobs that one worker takes at a time: what was set, or what suits the device."""
+        """Number of jobs that one worker takes at a time: the setting, or else 64 with a GPU and 8 without."""
         return self.concurrency or (64 if self.is_gpu_expected else 8)
 
     @property
     def is_gpu_expected(self) -> bool:
-        """Whether the model will run on a GPU: its device file tells without seconds of loading CUDA."""
+        """Whether the model will run on a GPU. Looks for a device file only, since asking CUDA would take seconds."""
         return self.device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*"))
-
-    def is_fallback(self, device: str) -> bool:
-        """Return whether `auto` has led to a device, `cpu`, where there should be a GPU: one is seen, or RunPod's."""
-        return self.device == "auto" and device == "cpu" and (self.is_gpu_expected or is_on_runpod())
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
-        """Read the settings; a variable that is unset or empty takes its default.
+        """Read the settings. A variable that is unset or empty gets its default.
 
         Raises:
-            SettingsError: A variable holds nonsense, begins with `PARAKEET_` and is not a setting, or leads downloads
-                through a proxy.
+            SettingsError: A variable has an invalid value, begins with `PARAKEET_` and is not a setting, or sets a
+                proxy.
         """
         _refuse_unknown(environ)
         _refuse_proxies(environ)
@@ -225,7 +203,7 @@ class Settings:
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
-    """Refuse a variable that nobody reads: whoever set it has misspelt a setting."""
+    """Raise SettingsError for a `PARAKEET_` variable that is not a setting: it is probably misspelt."""
     suffixes = [setting.metadata["variable"].removeprefix(_PREFIX) for setting in fields(Settings)]
     for variable in sorted(environ):
         suffix = variable.removeprefix(_PREFIX)
@@ -235,25 +213,23 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
 
 
 def is_log_json(environ: Mapping[str, str] = os.environ) -> bool:
-    """Return whether the log's lines are JSON, also where other settings are nonsense and have to be reported."""
+    """Return whether the log's lines are JSON objects.
+
+    Reads this setting alone, so that an error in another one can be logged in the right format.
+    """
     return environ.get("PARAKEET_LOG_FORMAT", "").strip() == "json"
 
 
-def is_on_runpod(environ: Mapping[str, str] = os.environ) -> bool:
-    """Return whether the process serves a RunPod endpoint, by the variables that the platform sets."""
-    return "RUNPOD_POD_ID" in environ or "RUNPOD_WEBHOOK_GET_JOB" in environ
-
-
 def _refuse_proxies(environ: Mapping[str, str]) -> None:
-    """Refuse a proxy for downloads: it would resolve names itself, and connect to addresses that are not public.
+    """Raise SettingsError if a proxy is set: it would resolve names itself, and could connect to private addresses.
 
-    The variables are those that the SDK's download asks `requests` for, in any case of letters. Its value may hold a
-    password, so the message does not.
+    The variables are those that `requests`, which the SDK downloads with, reads in any case of letters. The message
+    omits the value, which may contain a password.
     """
     if (environ.get("no_proxy") or environ.get("NO_PROXY")) == "*":
         return
     for variable, value in environ.items():
         name = variable.lower()
-        # One in small letters that is empty unsets the others.
+        # An empty variable in lower case unsets those in upper case.
         if name in _PROXIES and value and environ.get(name) != "":
             raise SettingsError(f"{variable} is set, and nothing is downloaded through a proxy: unset it")

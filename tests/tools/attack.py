@@ -25,19 +25,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
-
-from audio_files import contain, data_url, encode  # noqa: E402 - the tests' own
-from bad_servers import dripping, silent, unreachable  # noqa: E402
-from conftest import SPEECH, LoopbackServer  # noqa: E402
-from flac_files import silence  # noqa: E402
-from runpod_platform import FINAL, Job, Platform, wait_until, worker_process  # noqa: E402
-from test_mp3 import PARTS, TAGS, ape, id3, part, with_numbers  # noqa: E402
+from audio_files import contain, data_url, encode
+from bad_servers import dripping, silent, unreachable
+from flac_files import silence
+from loopback import LoopbackServer
+from mp3_files import PARTS, TAGS, ape, id3, part, with_numbers
+from project import ROOT, SPEECH
+from runpod_platform import FINAL, Job, Platform, wait_until, worker_process
 
 CLIP = (SPEECH / "clip02.flac").read_bytes()
 TEXT = "The children must learn to reason."
@@ -83,7 +82,10 @@ class Arena:
         given = {"script": script} if script else {}
         try:
             with worker_process(
-                self.platform, self.log, **given, **({"TMPDIR": str(self.scratch)} | self.options)
+                self.platform,
+                self.log,
+                **given,  # type: ignore[arg-type]
+                **({"TMPDIR": str(self.scratch)} | self.options),  # type: ignore[arg-type]
             ) as self.process:
                 self.finish(*[GOOD] * 4)
                 yield self
@@ -91,16 +93,16 @@ class Arena:
             self.platform.close()
             self.web.close()
 
-    def submit(self, *inputs: dict) -> list[Job]:
+    def submit(self, *inputs: dict[str, Any]) -> list[Job]:
         return self.platform.submit(*[{"input": given} for given in inputs])
 
-    def finish(self, *inputs: dict) -> list[Job]:
+    def finish(self, *inputs: dict[str, Any]) -> list[Job]:
         """Send jobs, and wait until all are answered."""
         jobs = self.submit(*inputs)
         assert wait_until(lambda: all(job.answers for job in jobs), ANSWER_S), self.log.read_text()[-2_000:]
         return jobs
 
-    def time_of(self, given: dict, count: int = 5) -> float:
+    def time_of(self, given: dict[str, Any], count: int = 5) -> float:
         """Return the median of the seconds from a job's arrival to its answer."""
         taken = []
         for _ in range(count):
@@ -110,15 +112,15 @@ class Arena:
 
     def cpu_s(self) -> float:
         """Return the processor seconds of the worker and of the processes that it started."""
-        return sum(_cpu_s(pid) for pid in _family(self.process.pid))
+        return sum(_cpu_s(pid) for pid in _family(self.process.pid))  # type: ignore[misc, union-attr]
 
     def memory_mb(self, name: str = "VmRSS") -> float:
         """Return the resident memory of the worker and of the processes that it started, in megabytes."""
         total = 0
-        for pid in _family(self.process.pid):
+        for pid in _family(self.process.pid):  # type: ignore[union-attr]
             with suppress(OSError, LookupError):
                 status = Path(f"/proc/{pid}/status").read_text()
-                total += int(re.search(rf"{name}:\s+(\d+)", status)[1])
+                total += int(re.search(rf"{name}:\s+(\d+)", status)[1])  # type: ignore[index]
         return total / 1000
 
 
@@ -143,7 +145,7 @@ def code_of(job: Job) -> str:
     """Return `ok`, `cancelled`, or the code of a job's failure."""
     if job.status == "CANCELLED":
         return "cancelled"
-    return job.result.get("output", {}).get("code", "ok" if job.status == "COMPLETED" else job.status)
+    return job.result.get("output", {}).get("code", "ok" if job.status == "COMPLETED" else job.status)  # type: ignore[no-any-return]
 
 
 def codes(jobs: list[Job]) -> str:
@@ -181,11 +183,11 @@ class Peak:
 
 def stall(handler: object) -> None:
     """Answer with half a body and then nothing."""
-    handler.send_response(200)
-    handler.send_header("Content-Length", "100000")
-    handler.end_headers()
-    handler.wfile.write(b"x" * 50_000)
-    handler.wfile.flush()
+    handler.send_response(200)  # type: ignore[attr-defined]
+    handler.send_header("Content-Length", "100000")  # type: ignore[attr-defined]
+    handler.end_headers()  # type: ignore[attr-defined]
+    handler.wfile.write(b"x" * 50_000)  # type: ignore[attr-defined]
+    handler.wfile.flush()  # type: ignore[attr-defined]
     time.sleep(60)
 
 
@@ -193,7 +195,7 @@ def continue_for_ever(handler: object) -> None:
     """Answer 100 Continue, as fast as it is read."""
     with suppress(OSError):
         while True:
-            handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000)
+            handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000)  # type: ignore[attr-defined]
 
 
 def deep_job(job_id: str, depth: int) -> str:
@@ -331,14 +333,14 @@ def no_memory(directory: Path) -> Result:
         long = {
             "audio_url": arena.web.serve("/long.flac", encode(np.resize(speech, 10_800 * 16_000), container="FLAC"))
         }
-        status = Path(f"/proc/{arena.process.pid}/status").read_text()
-        limit = int(re.search(r"VmSize:\s+(\d+)", status)[1]) * 1024 + 60_000_000
-        resource.prlimit(arena.process.pid, resource.RLIMIT_AS, (limit, limit))
+        status = Path(f"/proc/{arena.process.pid}/status").read_text()  # type: ignore[union-attr]
+        limit = int(re.search(r"VmSize:\s+(\d+)", status)[1]) * 1024 + 60_000_000  # type: ignore[index]
+        resource.prlimit(arena.process.pid, resource.RLIMIT_AS, (limit, limit))  # type: ignore[union-attr]
         jobs = [arena.finish(given)[0] for given in (long, GOOD, long, long, long)]
         is_replaced = bool(jobs[-1].result.get("stopPod"))
         with suppress(subprocess.TimeoutExpired):
-            arena.process.wait(20)
-        ended = arena.process.returncode
+            arena.process.wait(20)  # type: ignore[union-attr]
+        ended = arena.process.returncode  # type: ignore[union-attr]
     expected = ["out_of_memory", "ok", *["out_of_memory"] * 3]
     said = f"{codes(jobs)}, {'replaced' if is_replaced else 'not replaced'}"
     return Result(said, [code_of(job) for job in jobs] == expected and is_replaced and ended == 0)
@@ -408,8 +410,8 @@ def stop_while_stalled(directory: Path) -> Result:
         wait_until(lambda: all(job.handed_out for job in jobs), 10)
         time.sleep(0.5)
         started = time.monotonic()
-        arena.process.send_signal(signal.SIGTERM)
-        ended = arena.process.wait(60)
+        arena.process.send_signal(signal.SIGTERM)  # type: ignore[union-attr]
+        ended = arena.process.wait(60)  # type: ignore[union-attr]
         taken = time.monotonic() - started
     is_met = taken <= 10 and ended == 0 and {code_of(job) for job in jobs} == {"worker_busy"}
     return Result(f"{taken:.1f} s, {codes(jobs)}", is_met)
@@ -434,7 +436,7 @@ def unknown_fields(directory: Path) -> Result:
         raw = json.dumps({"id": "many", "input": {f"{number:07d}": 0 for number in range(1_000_000)}})
         (many,) = arena.platform.submit_raw({"many": raw})
         wait_until(lambda: many.answers, 60)
-        taken = float(re.search(r"many \| unknown_field .*: ([\d.]+) s", arena.log.read_text())[1])
+        taken = float(re.search(r"many \| unknown_field .*: ([\d.]+) s", arena.log.read_text())[1])  # type: ignore[index]
     return Result(f"{code_of(many)}, checked in {taken:.2f} s", taken < 0.3 and code_of(many) == "unknown_field")
 
 
@@ -527,9 +529,9 @@ def storm(directory: Path, seconds: float, chance: random.Random) -> list[str]:
         web.routes |= {"/stall": stall, "/continue": continue_for_ever}
         signed = "?signature=hunter2"
         good = [GOOD, {"audio_url": web.serve("/clip.flac", CLIP) + signed}]
-        good += [{"audio_url": web.serve("/clip.m4a", contain(samples, "ipod", "aac")) + signed, "timestamps": True}]
+        good += [{"audio_url": web.serve("/clip.m4a", contain(samples, "ipod", "aac")) + signed, "timestamps": True}]  # type: ignore[dict-item]
         good += [{"audio_url": web.serve("/clip.mp3", encode(samples, container="MP3", subtype="MPEG_LAYER_III"))}]
-        bad: list[tuple[dict, set[str]]] = [
+        bad: list[tuple[dict[str, Any], set[str]]] = [
             ({"audio_url": drip + signed}, {"cancelled", "download_timeout"}),
             ({"audio_url": web.url + "/stall" + signed}, {"cancelled", "download_timeout"}),
             ({"audio_url": f"http://{hole}/a.wav"}, {"cancelled", "download_timeout"}),
@@ -545,7 +547,7 @@ def storm(directory: Path, seconds: float, chance: random.Random) -> list[str]:
         alone = arena.time_of(good[1], 9)
         deadline = time.monotonic() + seconds
         number = 0
-        while time.monotonic() < deadline and arena.process.poll() is None:
+        while time.monotonic() < deadline and arena.process.poll() is None:  # type: ignore[union-attr]
             number += 1
             given, expected = chance.choice(bad)
             (job,) = arena.submit(given)
@@ -557,8 +559,8 @@ def storm(directory: Path, seconds: float, chance: random.Random) -> list[str]:
                     for job in platform.submit_raw({key: deep_job(key, chance.choice([500, 990, 9_000]))})
                 ]
             if chance.random() < 0.1:
-                platform.faults["job-done"].append(chance.choice([500, 404, "reset"]))
-                platform.faults["job-take-batch"].append(chance.choice([500, "reset", 204]))
+                platform.faults["job-done"].append(chance.choice([500, 404, "reset"]))  # type: ignore[arg-type]
+                platform.faults["job-take-batch"].append(chance.choice([500, "reset", 204]))  # type: ignore[arg-type]
             clips += arena.submit(chance.choice(good))
             # Those that would wait longest are cancelled.
             going = [job for job, expected in sent if job.status not in FINAL and "cancelled" in expected]
@@ -569,10 +571,10 @@ def storm(directory: Path, seconds: float, chance: random.Random) -> list[str]:
             if "cancelled" in expected and job.status not in FINAL:
                 platform.cancel(job)
         wait_until(lambda: all(job.status in FINAL for job in [*clips, *(job for job, _ in sent)]), 60)
-        arena.process.send_signal(signal.SIGTERM)
+        arena.process.send_signal(signal.SIGTERM)  # type: ignore[union-attr]
         with suppress(subprocess.TimeoutExpired):
-            arena.process.wait(30)
-        ended = arena.process.returncode
+            arena.process.wait(30)  # type: ignore[union-attr]
+        ended = arena.process.returncode  # type: ignore[union-attr]
         log = arena.log.read_text()
         left = list(arena.scratch.iterdir())
     taken = sorted(job.ended - job.queued for job in clips if job.ended)

@@ -1,4 +1,1 @@
-"""From an `audio_url` to samples."""
-
-SAMPLE_RATE = 16_000
-"""Samples per second of everything that a model hears."""
+"""Download and decode the audio of an `audio_url` to windows of samples: 16 kHz mono float32."""

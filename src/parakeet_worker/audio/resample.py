@@ -1,17 +1,17 @@
-"""From blocks of a file's own channels and rate to what the model hears: 16 kHz mono."""
+"""Conversion of blocks with any number of channels and any sample rate to 16 kHz mono."""
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from parakeet_worker.audio import SAMPLE_RATE
+from parakeet_worker.asr.types import SAMPLE_RATE
 
 
 class Resampler:
     """Averages channels and resamples (soxr, high quality), block by block.
 
     Args:
-        sample_rate: Of the blocks, in hertz.
+        sample_rate: Sample rate of the blocks, in hertz.
     """
 
     def __init__(self, sample_rate: int) -> None:
@@ -20,14 +20,16 @@ class Resampler:
             self._stream = soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
 
     def __call__(self, block: NDArray[np.float32], *, is_last: bool = False) -> NDArray[np.float32]:
-        """Return the samples that a block gives, float32, shape (samples,).
+        """Return the resampled block: 16 kHz mono float32, shape (samples,).
+
+        Some samples at the end of a block are returned with the next one.
 
         Args:
-            block: float32, shape (frames, channels); shape (0, 1) will do for the last.
-            is_last: Whether this is the end of the recording.
+            block: float32, shape (frames, channels). Shape (0, 1) is allowed for the last one.
+            is_last: Whether this is the last block, so that all remaining samples are returned.
         """
         mono: NDArray[np.float32] = block.mean(axis=1, dtype=np.float32)
-        # Decoders may give what is no number, and one such sample would silence all that follow in the resampler.
+        # Decoders may return NaN, and after one NaN the resampler returns nothing but NaN.
         mono = np.nan_to_num(mono, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         if self._stream is None:
             return mono
@@ -36,5 +38,5 @@ class Resampler:
 
 
 def no_frames() -> NDArray[np.float32]:
-    """Return a block of no frames, shape (0, 1)."""
+    """Return an empty block: float32, shape (0, 1)."""
     return np.empty((0, 1), np.float32)

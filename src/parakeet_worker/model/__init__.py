@@ -1,1 +1,1 @@
-"""The model: a baked directory, and what turns samples into words and times."""
+"""Model directories (card and files), the device that a model runs on, and the check before the first job."""

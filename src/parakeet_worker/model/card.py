@@ -1,4 +1,4 @@
-"""A baked model's directory: the names of its files, and its description of itself, `card.json`."""
+"""The layout of a model directory: the names of its files, and `card.json`, which describes the model."""
 
 import hashlib
 import json
@@ -19,23 +19,22 @@ TOKENIZER_FILES = {
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a baked model.
+    """The description of a baked model, stored as `card.json`.
 
     Attributes:
         name: The model's name, as `model_info` reports it.
-        description: What it is for, in a sentence or two.
-        parameters: How many trainable numbers it has.
+        description: Purpose, in a sentence or two.
+        parameters: Number of trainable parameters.
         architecture: Encoder and decoder, such as `FastConformer-TDT`.
-        sample_rate: What it hears, in hertz.
+        sample_rate: Sample rate of its input, in hertz.
         max_duration: Longest audio of one pass, in seconds.
-        features: What it gives beside words.
+        features: Features for `model_info`, such as `Automatic punctuation`.
         license: Licence of the weights.
-        windows: Shortest and longest window that a long recording is cut into, and their overlap, in seconds. About as
-            long as what the model was trained on.
-        check: What NeMo's own `transcribe()` makes of the clip that the worker bundles; None for a model that has not
-            learned to transcribe.
-        source: Where it was baked from: `name`, and `revision` and `sha256` where they are known.
-        files: SHA-256 of every other file of the directory, by its relative path.
+        windows: Shortest and longest window that a long recording is cut into, and their overlap, in seconds. The
+            windows are about as long as the recordings that the model was trained on.
+        check: Transcript of the bundled clip by NeMo's own `transcribe()`, or None for a model with untrained weights.
+        source: Source of the bake: `name`, and `revision` and `sha256` if known.
+        files: SHA-256 in hexadecimal of every other file of the directory, by relative path.
     """
 
     name: str
@@ -53,7 +52,7 @@ class Card:
 
     @property
     def revision(self) -> str:
-        """What tells one bake of the model from another, in short: `revision 0123456789ab`, or `sha256 …`; or empty."""
+        """Short version of the source: `revision 0123456789ab` or `sha256 …`, or empty if neither is known."""
         known = [f"{kind} {self.source[kind][:12]}" for kind in ("revision", "sha256") if kind in self.source]
         return known[0] if known else ""
 
@@ -63,7 +62,7 @@ class Card:
 
         Raises:
             OSError: It cannot be read.
-            ValueError: It is not JSON, a field is missing, or one too many is there.
+            ValueError: It is not JSON, or does not have exactly the fields of a card.
         """
         values = json.loads((directory / CARD).read_text(encoding="utf-8"))
         if not isinstance(values, dict) or values.keys() != {field.name for field in fields(cls)}:
@@ -76,9 +75,9 @@ class Card:
 
 
 def parameter_count(parameters: int) -> str:
-    """Say a number of parameters as model names do: `600M` for 617.8 million, `1.1B`, `110M`, `4.8M`.
+    """Return a number of parameters as it is written in model names: `600M` for 617.8 million, `1.1B`, `110M`, `4.8M`.
 
-    Two digits; one from 500 million to a billion, where names have one.
+    Rounds to two significant digits, or to one from 500 million to a billion, as model names do.
     """
     digits = 1 if 500_000_000 <= parameters < 1_000_000_000 else 2
     rounded = float(f"{parameters:.{digits}g}")

@@ -1,4 +1,4 @@
-"""Reading a model directory on a thread of its own, and checking it on the way, while Python imports what runs it."""
+"""Reading and checking a model directory on a background thread, while the main thread imports NeMo."""
 
 import hashlib
 import json
@@ -14,22 +14,22 @@ from parakeet_worker.model.card import WEIGHTS, sha256
 if TYPE_CHECKING:
     import torch
 
-# The types of safetensors that a model's weights and buffers have, and their names in torch.
+# The dtypes of safetensors that weights and buffers have, and their names in torch.
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32", "BOOL": "bool"}
 
 
-class DamagedModel(Exception):  # noqa: N818 - what is the matter, not a mistake
-    """A file of the model directory cannot be read, or is not the one that `card.json` describes."""
+class DamagedModelError(Exception):
+    """A file of the model directory cannot be read, or does not have the checksum in `card.json`."""
 
 
 class ModelFiles:
     """The files of a model directory.
 
-    The weights are mapped into memory, where the tensors use them: there is no copy in this process.
+    The weights are mapped into memory. Their tensors use the map, so nothing is copied.
 
     Args:
         directory: The baked model.
-        checksums: SHA-256 of its files, as its card has them.
+        checksums: SHA-256 of its files by relative path, from its card.
     """
 
     def __init__(self, directory: Path, checksums: Mapping[str, str]) -> None:
@@ -38,18 +38,19 @@ class ModelFiles:
         self._reading: Future[mmap.mmap] | None = None
 
     def read_ahead(self) -> Self:
-        """Begin to read and check the files, on another thread."""
+        """Start to read and check the files on a background thread."""
         self._reading = Future()
         threading.Thread(target=self._read, args=(self._reading,), name="model files", daemon=True).start()
         return self
 
     def weights(self) -> Mapping[str, "torch.Tensor"]:
-        """Return the tensors of the weights by their names, on the CPU, once all files are read and checked.
+        """Wait until all files are read and checked, and return the weights by name, as tensors on the CPU.
 
-        The tensors share one map of the file, which ends with the last of them. Another call checks it again.
+        The tensors share one map of the file, which is closed with the last of them. Another call reads and checks all
+        files again.
 
         Raises:
-            DamagedModel: A file is missing, cannot be read, or has another checksum than the card says.
+            DamagedModelError: A file is missing, cannot be read, or does not have its checksum.
         """
         if self._reading is None:
             self.read_ahead()
@@ -58,10 +59,10 @@ class ModelFiles:
         return _tensors(reading.result())
 
     def check(self) -> None:
-        """Check all files.
+        """Wait until all files are read and checked.
 
         Raises:
-            DamagedModel: A file is missing, cannot be read, or has another checksum than the card says.
+            DamagedModelError: A file is missing, cannot be read, or does not have its checksum.
         """
         self.weights()
 
@@ -75,33 +76,34 @@ class ModelFiles:
             reading.set_result(block)
         except (OSError, ValueError) as error:  # an empty file cannot be mapped
             name = Path(getattr(error, "filename", None) or WEIGHTS).name
-            damage = DamagedModel(f"{name} of the model cannot be read: {getattr(error, 'strerror', error)}")
+            damage = DamagedModelError(f"{name} of the model cannot be read: {getattr(error, 'strerror', error)}")
             damage.__cause__ = error
             reading.set_exception(damage)
-        except Exception as error:  # noqa: BLE001 - whoever waits is told
+        except Exception as error:  # noqa: BLE001 - raised again by weights()
             reading.set_exception(error)
 
 
 def _compare(name: str, found: str, expected: str) -> None:
     if found != expected:
-        raise DamagedModel(f"{name} of the model is damaged: its SHA-256 is {found}, card.json says {expected}")
+        raise DamagedModelError(f"{name} of the model is damaged: its SHA-256 is {found}, card.json says {expected}")
 
 
 def _map_and_hash(path: Path) -> tuple[mmap.mmap, str]:
-    """Map a file into memory, and return that with the SHA-256. Both take one pass over it."""
+    """Map a file into memory, and return the map and the SHA-256. The file is read once for both."""
     with path.open("rb") as file:
-        # A private map, since torch warns of tensors that cannot be written to.
+        # A private, writable map: torch warns about tensors in read-only memory.
         block = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     if hasattr(mmap, "MADV_WILLNEED"):
         block.madvise(mmap.MADV_WILLNEED)
-    # One call for all: between two, this thread would wait for its turn among those that import, up to 5 ms each time.
+    # One call for the whole file. It runs without the GIL; between several calls this thread would wait for the GIL,
+    # up to 5 ms each time, while others import.
     return block, hashlib.sha256(block).hexdigest()
 
 
 def _tensors(block: mmap.mmap) -> dict[str, "torch.Tensor"]:
-    """Find the tensors of a safetensors file in memory, without the copies that the library's own way takes.
+    """Return the tensors of a safetensors file in memory, without the copies that the safetensors library makes.
 
-    The format: the length of the header (8 bytes, little endian), the header (JSON: name to dtype, shape and place),
+    The format: the length of the header (8 bytes, little endian), the header (JSON: dtype, shape and offsets by name),
     the data. https://github.com/huggingface/safetensors#format
     """
     import torch

@@ -1,0 +1,116 @@
+"""Merging the hypotheses of a long recording's windows to one, as if it had been decoded in one pass."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from parakeet_worker.asr.alignment import group_by_word, is_silent, visible
+from parakeet_worker.asr.types import Hypothesis, Token, WindowSpan
+
+# Two windows time the same word within so many seconds of each other: half a short word, five encoder frames.
+_SAME_WORD_S = 0.4
+
+# Words this near to a seam may be on different sides of it in its two windows.
+_NEAR_S = 1.0
+
+
+@dataclass(frozen=True)
+class _Word:
+    """A word with its tokens, in seconds from the start of the recording.
+
+    Attributes:
+        text: The word.
+        tokens: Its tokens.
+        middle: The middle of its sound.
+    """
+
+    text: str
+    tokens: tuple[Token, ...]
+    middle: float
+
+
+def merge_windows(windows: Iterable[tuple[WindowSpan, Hypothesis]]) -> Hypothesis:
+    """Merge the hypotheses of a recording's windows.
+
+    A window gives the words whose middle lies in its own part. A word near a seam that both windows have gets the mean
+    of its two middles in both, so that exactly one of them gives it.
+
+    Args:
+        windows: The windows' spans and hypotheses, in order.
+
+    Returns:
+        The hypothesis of the recording, timed from its start. A single window's own, as it is.
+    """
+    listed = list(windows)
+    if len(listed) == 1:
+        return listed[0][1]
+    words = [_words(hypothesis, span.start) for span, hypothesis in listed]
+    for index, (before, after) in enumerate(pairwise(words)):
+        words[index], words[index + 1] = _agree(before, after, listed[index][0].keep_until)
+    kept = [
+        word
+        for (span, _), in_window in zip(listed, words, strict=True)
+        for word in in_window
+        if span.keep_from <= word.middle < span.keep_until
+    ]
+    return Hypothesis(" ".join(word.text for word in kept), tuple(token for word in kept for token in word.tokens))
+
+
+def _agree(before: list[_Word], after: list[_Word], seam: float) -> tuple[list[_Word], list[_Word]]:
+    """Set the middle of each word near a seam that both windows have to the mean of the two.
+
+    Args:
+        before: Words of the window before the seam.
+        after: Words of the window behind it.
+        seam: Where the windows' own parts meet, in seconds from the start of the recording.
+    """
+    left = [index for index, word in enumerate(before) if abs(word.middle - seam) < _NEAR_S]
+    right = [index for index, word in enumerate(after) if abs(word.middle - seam) < _NEAR_S]
+    before, after = list(before), list(after)
+    for i, j in _same([before[index] for index in left], [after[index] for index in right]):
+        middle = (before[left[i]].middle + after[right[j]].middle) / 2
+        before[left[i]] = replace(before[left[i]], middle=middle)
+        after[right[j]] = replace(after[right[j]], middle=middle)
+    return before, after
+
+
+def _same(left: list[_Word], right: list[_Word]) -> list[tuple[int, int]]:
+    """Return pairs of indices of the same words, in order: as many pairs as possible, the nearest in time of those."""
+    # best[i][j]: number of pairs, minus their distances, and the pairs, among the first i and the first j words.
+    best: list[list[tuple[float, list[tuple[int, int]]]]] = [
+        [(0.0, [])] * (len(right) + 1) for _ in range(len(left) + 1)
+    ]
+    for i, a in enumerate(left):
+        for j, b in enumerate(right):
+            choices = [best[i][j + 1], best[i + 1][j]]
+            distance = abs(a.middle - b.middle)
+            if distance < _SAME_WORD_S and _letters(a.text) == _letters(b.text):
+                score, pairs = best[i][j]
+                choices.append((score + 1 - distance, [*pairs, (i, j)]))
+            best[i + 1][j + 1] = max(choices, key=lambda choice: choice[0])
+    return best[-1][-1][1]
+
+
+def _words(hypothesis: Hypothesis, start: float) -> list[_Word]:
+    """Return the words of a window's hypothesis, timed from the start of the recording.
+
+    Args:
+        hypothesis: The window's hypothesis.
+        start: Where the window starts, in seconds from the start of the recording.
+    """
+    words = []
+    for text, tokens in ((word.text, word.tokens) for word in group_by_word(hypothesis.text, hypothesis.tokens)):
+        if tokens:
+            moved = tuple(replace(token, start=token.start + start, end=token.end + start) for token in tokens)
+            words.append(_Word(text, moved, _middle(moved)))
+    return words
+
+
+def _middle(tokens: tuple[Token, ...]) -> float:
+    # A mark behind a word has no sound, and the model may emit it long after.
+    sounds = [token for token in tokens if not is_silent(visible(token.piece))] or tokens
+    return (sounds[0].start + sounds[-1].end) / 2
+
+
+def _letters(text: str) -> str:
+    return "".join(character for character in text.casefold() if not is_silent(character))

@@ -1,0 +1,109 @@
+"""Opening an `audio_url` as a file: a guarded download, or the decoded bytes of a `data:` URL."""
+
+import base64
+import io
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import BinaryIO
+
+import numpy as np
+
+from parakeet_worker.audio.fetch.download import DownloadLimits, download, too_large
+from parakeet_worker.audio.fetch.scratch import ScratchFile
+from parakeet_worker.cancellation import CancellationToken
+from parakeet_worker.errors import Code, JobError
+
+# Longest `data:` URL: base64 has 4 characters for 3 bytes, percent escapes have 3 for 1, and line breaks add some.
+_MAX_PER_BYTE, _FREE_CHARACTERS = 5, 10_000
+
+_BLOCK_BYTES = 1 << 18
+
+# Values of hexadecimal digits, by ASCII code.
+_NO_DIGIT = 255
+_DIGITS = np.full(256, _NO_DIGIT, np.uint8)
+for _value, _digit in enumerate("0123456789abcdef"):
+    _DIGITS[[ord(_digit), ord(_digit.upper())]] = _value
+
+
+@contextmanager
+def open_audio(url: str, limits: DownloadLimits, cancellation: CancellationToken) -> Iterator[BinaryIO]:
+    """Fetch the file of a URL and open it, positioned at its first byte.
+
+    A download is written to a temporary file without a name. The system removes it even if the process is killed.
+
+    Args:
+        url: An `http:`, `https:` or `data:` URL.
+        limits: Limits of the download.
+        cancellation: Stops the download when the job is cancelled.
+
+    Raises:
+        JobCancelledError: The job was cancelled.
+        JobError: The URL is malformed or not allowed, or the download failed.
+    """
+    if url[:5].lower() == "data:":
+        with io.BytesIO(_data_url_bytes(url, limits.max_bytes)) as memory:
+            yield memory
+        return
+    with closing(ScratchFile(cancellation, limits.disk)) as scratch:
+        download(url, limits, cancellation, scratch)
+        yield scratch.open()
+
+
+def _data_url_bytes(url: str, max_bytes: int) -> bytes:
+    """Decode a base64 `data:` URL (RFC 2397). Spaces and missing padding are accepted, as by browsers.
+
+    Raises:
+        JobError: The URL is malformed or too long.
+    """
+    comma = url.find(",")
+    if comma < 0 or not url[5:comma].lower().replace(" ", "").endswith(";base64"):
+        raise JobError(Code.INVALID_URL, "a data: URL must have the form data:audio/wav;base64,<base64 of the file>")
+    if len(url) - comma > max_bytes * _MAX_PER_BYTE + _FREE_CHARACTERS:
+        raise too_large(max_bytes)
+    try:
+        text = url[comma + 1 :].encode("ascii")
+        if b"%" in text:
+            text = b"".join(map(_unescape, _blocks(text)))
+        text = text.translate(None, delete=b"\t\n\f\r ")
+        text = text.rstrip(b"=") if len(text) % 4 == 0 else text
+        if len(text) > max_bytes // 3 * 4 + 4:
+            raise too_large(max_bytes)
+        data = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except ValueError as error:  # also raised for characters that are not ASCII
+        raise JobError(Code.INVALID_URL, "the base64 of the data: URL is not valid") from error
+    if len(data) > max_bytes:
+        raise too_large(max_bytes)
+    return data
+
+
+def _blocks(text: bytes) -> Iterator[bytes]:
+    """Yield a text in blocks that do not split an escape. `_unescape` needs many times the memory of its argument."""
+    begin = 0
+    while begin < len(text):
+        end = begin + _BLOCK_BYTES
+        split = text.rfind(b"%", end - 2, end)
+        end = split if split > begin else end
+        yield text[begin:end]
+        begin = end
+
+
+def _unescape(text: bytes) -> bytes:
+    """Decode the percent escapes of a text (RFC 3986, 2.1).
+
+    Raises:
+        ValueError: One of them is malformed.
+    """
+    characters = np.frombuffer(text, np.uint8)
+    escapes = np.flatnonzero(characters == ord("%"))
+    if len(escapes) == 0:
+        return text
+    if escapes[-1] + 2 >= len(characters):
+        raise ValueError("an escape without its digits")
+    high, low = _DIGITS[characters[escapes + 1]], _DIGITS[characters[escapes + 2]]
+    if max(high.max(), low.max()) == _NO_DIGIT:
+        raise ValueError("an escape without its digits")
+    decoded = characters.copy()
+    decoded[escapes] = high << 4 | low
+    is_kept = np.ones(len(characters), np.bool_)
+    is_kept[escapes + 1] = is_kept[escapes + 2] = False
+    return decoded[is_kept].tobytes()

@@ -1,0 +1,29 @@
+"""The help of the command line, without loading anything else."""
+
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import cast
+
+_OPTIONS = {"-h", "--h", "--he", "--hel", "--help"}  # the prefixes of --help that argparse takes
+
+_EPILOG = """Without options, handler.py serves the RunPod endpoint that it is started for, or runs the job of
+test_input.json where there is none. Environment variables set up the worker, PARAKEET_...: see docs/operate.md."""
+
+
+def is_help_wanted() -> bool:
+    """Return whether the command line asks for help."""
+    return bool(_OPTIONS.intersection(sys.argv[1:]))
+
+
+def print_help() -> None:
+    """Make the SDK print its help and exit.
+
+    Raises:
+        SystemExit: Always.
+    """
+    # When it is imported, it asks for the processor's name by a program that runs for more than a second.
+    sys.modules["cpuinfo"] = cast(ModuleType, SimpleNamespace(get_cpu_info=dict))
+    from runpod.serverless import parser
+
+    parser.epilog = _EPILOG
+    parser.parse_known_args()

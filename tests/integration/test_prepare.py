@@ -1,0 +1,95 @@
+"""Preparing the model: loaded in stages, checked with the bundled clip, closed once its queue is decoded."""
+
+import asyncio
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from cpu import CPU
+from parakeet_worker.asr.scheduler import Scheduler
+from parakeet_worker.asr.types import Hypothesis
+from parakeet_worker.model.card import Card
+from parakeet_worker.model.files import ModelFiles
+from parakeet_worker.model.self_check import CLIP, check_transcript
+from parakeet_worker.nemo.prepare import prepare
+from parakeet_worker.stage_timer import StageTimer
+from project import MODEL_DIR
+
+SENTENCE = "The children must learn to reason."
+
+
+class Hears:
+    """A recognizer that hears the same in everything."""
+
+    batch_seconds = 100.0
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.batches: list[list[int]] = []
+
+    def stage(self, samples: Any) -> Any:
+        return samples
+
+    def transcribe(self, batch: Any) -> Any:
+        self.batches.append([len(signal) for signal in batch])
+        return [Hypothesis(self.text, ()) for _ in batch]
+
+
+def test_the_real_model_hears_the_clip(recognizer: Any) -> None:
+    check_transcript(recognizer, Card.read(MODEL_DIR).check)
+    assert Card.read(MODEL_DIR).check == SENTENCE
+
+
+def test_a_model_is_prepared_in_stages() -> None:
+    card, timer = Card.read(MODEL_DIR), StageTimer()
+    threads = torch.get_num_threads()
+    try:
+        files = ModelFiles(MODEL_DIR, card.files)
+        recognizer = prepare(MODEL_DIR, card, files, CPU, cpu_threads=1, is_lean=True, stage=timer.stage)
+    finally:
+        torch.set_num_threads(threads)
+    assert list(timer.seconds) == ["device", "imports", "build", "read", "copy", "warm-up"]
+    assert all(seconds >= 0 for seconds in timer.seconds.values())
+    assert recognizer.transcribe([soundfile.read(CLIP, dtype="float32")[0]])[0].text == SENTENCE
+
+
+def test_the_model_loads_before_any_job_and_its_failure_is_told() -> None:
+    loading = threading.Event()
+
+    def load() -> None:
+        loading.set()
+        raise OSError("no such model")
+
+    engine = Scheduler(load)  # type: ignore[arg-type]
+    engine.start()
+    assert loading.wait(5)
+    with pytest.raises(OSError, match="no such model"):
+        asyncio.run(engine.ready())
+    engine.close()
+
+
+def test_closing_waits_for_what_is_asked_for() -> None:
+    recognizer = Hears("yes")
+
+    async def ask() -> Hypothesis:
+        answer = engine.submit(np.zeros(16_000, np.float32))
+        await asyncio.to_thread(engine.close)
+        return answer.result(0).hypothesis
+
+    engine = Scheduler(lambda: recognizer)
+    assert asyncio.run(ask()).text == "yes"
+    assert not any(thread.name == "model" and thread is engine._thread for thread in threading.enumerate())
+
+
+def damaged(tmp_path: Path) -> Any:
+    directory = shutil.copytree(MODEL_DIR, tmp_path / "model")
+    with (directory / "model.safetensors").open("r+b") as file:
+        file.seek(1_000_000)
+        file.write(b"damage")
+    return directory, "model.safetensors of the model is damaged"

@@ -1,0 +1,290 @@
+"""The engine: batches, fairness, cancellation, and every fault ending in an answer."""
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from parakeet_worker.asr.scheduler import WINDOW_INTERVAL_S, Scheduler
+from parakeet_worker.asr.types import DeviceFailedError, Hypothesis
+from parakeet_worker.cancellation import CancellationToken, JobCancelledError
+from parakeet_worker.errors import Code, JobError
+
+
+class Script:
+    """A recognizer that says how many samples each window has, keeps the batches, and fails as a test tells it to."""
+
+    batch_seconds = 100.0
+
+    def __init__(self, fail: Any = lambda batch: None) -> None:
+        self.fail = fail
+        self.batches: list[list[float]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.began = threading.Event()
+
+    def stage(self, samples: Any) -> Any:
+        return samples
+
+    def transcribe(self, batch: Any) -> Any:
+        self.began.set()
+        self.gate.wait(10)
+        self.batches.append([len(signal) / 16_000 for signal in batch])
+        self.fail(batch)
+        return [Hypothesis(str(len(signal)), ()) for signal in batch]
+
+
+def seconds(length: float) -> np.ndarray:
+    return np.zeros(int(length * 16_000), np.float32)
+
+
+async def transcribe(engine: Scheduler, windows: Any) -> list[Hypothesis]:
+    """Transcribe the windows of one recording, as a job does."""
+    answers = [engine.submit(window, index * WINDOW_INTERVAL_S) for index, window in enumerate(windows)]
+    try:
+        return [heard.hypothesis for heard in await asyncio.gather(*map(asyncio.wrap_future, answers))]
+    finally:
+        engine.cancel(answers)
+
+
+async def busy(engine: Scheduler, recognizer: Script) -> asyncio.Task[Any]:
+    """Start a job that holds the model until `recognizer.gate` is set."""
+    recognizer.gate.clear()
+    recognizer.began.clear()
+    task = asyncio.create_task(transcribe(engine, [seconds(0.5)]))
+    await asyncio.to_thread(recognizer.began.wait, 10)
+    return task
+
+
+def test_a_job_alone_starts_at_once() -> None:
+    recognizer = Script()
+    engine = Scheduler(lambda: recognizer)
+
+    async def one() -> float:
+        await transcribe(engine, [seconds(1)])
+        started = time.perf_counter()
+        await transcribe(engine, [seconds(1)])
+        return time.perf_counter() - started
+
+    assert min(asyncio.run(one()) for _ in range(5)) < 0.01
+
+
+def test_jobs_that_wait_share_batches_of_like_length() -> None:
+    recognizer = Script()
+    engine = Scheduler(lambda: recognizer)
+
+    async def many() -> Any:
+        first = await busy(engine, recognizer)
+        jobs = [asyncio.create_task(transcribe(engine, [seconds(length)])) for length in [3, 20, 3.1, 20.5, 2.9, 19.8]]
+        await asyncio.sleep(0.05)
+        assert engine.waiting == 6
+        recognizer.gate.set()
+        return [(await job)[0].text for job in [first, *jobs]]
+
+    assert asyncio.run(many()) == [str(int(n * 16_000)) for n in [0.5, 3, 20, 3.1, 20.5, 2.9, 19.8]]
+    assert recognizer.batches == [[0.5], [2.9, 3, 3.1], [19.8, 20, 20.5]]
+    assert engine.stats.windows == 7
+    assert engine.waiting == 0
+    assert engine.stats.padded_s / engine.stats.audio_s < 1.1
+
+
+def test_a_short_clip_is_not_stuck_behind_an_hour_of_audio() -> None:
+    recognizer = Script()
+    engine = Scheduler(lambda: recognizer)
+
+    async def race() -> None:
+        first = await busy(engine, recognizer)
+        hour = asyncio.create_task(transcribe(engine, [seconds(30)] * 120))
+        await asyncio.sleep(0.05)
+        clip = asyncio.create_task(transcribe(engine, [seconds(1)]))
+        await asyncio.sleep(0.05)
+        recognizer.gate.set()
+        await asyncio.gather(first, hour, clip)
+
+    asyncio.run(race())
+    assert sum(map(len, recognizer.batches)) == 122
+    assert [1] in recognizer.batches[:4]
+
+
+def test_an_hour_of_audio_is_not_stuck_behind_clips() -> None:
+    recognizer = Script()
+    engine = Scheduler(lambda: recognizer)
+
+    async def flood() -> None:
+        stop = False
+
+        async def clips() -> None:
+            while not stop:
+                await transcribe(engine, [seconds(1)])
+
+        flooding = [asyncio.create_task(clips()) for _ in range(8)]
+        await asyncio.wait_for(transcribe(engine, [seconds(30)] * 12), 10)
+        stop = True
+        await asyncio.gather(*flooding)
+
+    asyncio.run(flood())
+
+
+def test_no_more_is_queued_than_the_next_batches_take() -> None:
+    recognizer = Script()
+    engine = Scheduler(lambda: recognizer)
+    cancellation = CancellationToken()
+
+    async def fill() -> None:
+        first = await busy(engine, recognizer)
+        engine.wait_for_room(cancellation)  # there is room while 480 seconds wait or less
+        answers = [engine.submit(seconds(30)) for _ in range(17)]
+        waiting = asyncio.create_task(asyncio.to_thread(engine.wait_for_room, cancellation))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        recognizer.gate.set()
+        await asyncio.wait_for(waiting, 5)
+        await asyncio.gather(first, *map(asyncio.wrap_future, answers))
+
+    asyncio.run(fill())
+
+
+def test_a_job_that_waits_for_room_can_be_cancelled() -> None:
+    recognizer = Script()
+    engine = Scheduler(lambda: recognizer)
+    cancellation = CancellationToken()
+
+    async def fill() -> None:
+        first = await busy(engine, recognizer)
+        answers = [engine.submit(seconds(500))]
+        waiting = asyncio.create_task(asyncio.to_thread(engine.wait_for_room, cancellation))
+        await asyncio.sleep(0.05)
+        cancellation.cancel()
+        with pytest.raises(JobCancelledError):
+            await asyncio.wait_for(waiting, 1)
+        engine.cancel(answers)
+        recognizer.gate.set()
+        await first
+
+    asyncio.run(fill())
+    assert recognizer.batches == [[0.5]]
+
+
+def test_a_cancelled_job_leaves_the_queue_at_once() -> None:
+    recognizer = Script()
+    engine = Scheduler(lambda: recognizer)
+
+    async def cancel() -> None:
+        first = await busy(engine, recognizer)
+        gone = asyncio.create_task(transcribe(engine, [seconds(2)] * 3))
+        stays = asyncio.create_task(transcribe(engine, [seconds(3)]))
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert engine.waiting == 1
+        recognizer.gate.set()
+        await asyncio.gather(first, stays)
+
+    asyncio.run(cancel())
+    assert recognizer.batches == [[0.5], [3]]
+
+
+def test_a_job_cancelled_on_the_model_harms_no_other() -> None:
+    recognizer = Script()
+    engine = Scheduler(lambda: recognizer)
+
+    async def cancel() -> Any:
+        first = await busy(engine, recognizer)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        recognizer.gate.set()
+        return await transcribe(engine, [seconds(1)])
+
+    assert asyncio.run(cancel())[0].text == "16000"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: not enough memory")],
+)
+def test_out_of_memory_halves_the_batch_and_loses_no_job(error: Any) -> None:
+    def too_much(batch: Any) -> None:
+        if sum(len(signal) for signal in batch) > 40 * 16_000:
+            raise error
+
+    recognizer = Script(too_much)
+    engine = Scheduler(lambda: recognizer)
+
+    async def many() -> Any:
+        first = await busy(engine, recognizer)
+        jobs = [asyncio.create_task(transcribe(engine, [seconds(10)])) for _ in range(9)]
+        jobs.append(asyncio.create_task(transcribe(engine, [seconds(50)])))
+        await asyncio.sleep(0.05)
+        recognizer.gate.set()
+        return await asyncio.gather(first, *jobs, return_exceptions=True)
+
+    *results, too_long = asyncio.run(many())
+    assert [result[0].text for result in results] == ["8000"] + ["160000"] * 9
+    assert isinstance(too_long, JobError)
+    assert too_long.code is Code.OUT_OF_MEMORY
+    # The next batches are as large as what fitted.
+    recognizer.batches.clear()
+    asyncio.run(transcribe(engine, [seconds(10)] * 9))
+    assert max(map(len, recognizer.batches)) <= 4
+
+
+def test_a_window_that_cannot_be_decoded_fails_alone() -> None:
+    def poisoned(batch: Any) -> None:
+        if any(len(signal) == 3 * 16_000 for signal in batch):
+            raise ValueError("poison")
+
+    recognizer = Script(poisoned)
+    engine = Scheduler(lambda: recognizer)
+
+    async def many() -> Any:
+        first = await busy(engine, recognizer)
+        jobs = [asyncio.create_task(transcribe(engine, [seconds(n)])) for n in [2.9, 3, 3.1, 2.95]]
+        await asyncio.sleep(0.05)
+        recognizer.gate.set()
+        return await asyncio.gather(first, *jobs, return_exceptions=True)
+
+    results = asyncio.run(many())
+    assert [type(result) for result in results] == [list, list, ValueError, list, list]
+
+
+@pytest.mark.parametrize("error", [DeviceFailedError("illegal memory access"), SystemExit(3), KeyboardInterrupt()])
+def test_a_failed_device_answers_every_job(error: Any) -> None:
+    def fail(batch: Any) -> None:
+        raise error
+
+    recognizer = Script(fail)
+    engine = Scheduler(lambda: recognizer)
+
+    async def many() -> Any:
+        first = await busy(engine, recognizer)
+        jobs = [asyncio.create_task(transcribe(engine, [seconds(n)])) for n in (1, 5, 9)]
+        await asyncio.sleep(0.05)
+        recognizer.gate.set()
+        now = await asyncio.gather(first, *jobs, return_exceptions=True)
+        later = await asyncio.gather(transcribe(engine, [seconds(1)]), return_exceptions=True)
+        return now + later  # type: ignore[operator]
+
+    results = asyncio.run(many())
+    assert [result.code for result in results] == [Code.DEVICE_FAILED] * 5
+    assert len(recognizer.batches) == 1
+
+
+def test_a_model_that_fails_to_load_is_tried_again() -> None:
+    attempts = []
+
+    def load() -> Any:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise OSError("no such file")
+        return Script()
+
+    engine = Scheduler(load)
+    with pytest.raises(JobError) as raised:
+        asyncio.run(transcribe(engine, [seconds(1)]))
+    assert raised.value.code is Code.MODEL_UNAVAILABLE
+    assert asyncio.run(transcribe(engine, [seconds(1)]))[0].text == "16000"
