@@ -45,7 +45,7 @@ def deaf(tmp_path: Path) -> Any:
     directory = shutil.copytree(MODEL_DIR, tmp_path / "model")
     card = json.loads((directory / "card.json").read_text())
     (directory / "card.json").write_text(json.dumps(card | {"check": "Something else entirely was said."}))
-    return directory, "in the bundled clip, which says 'Something else"
+    return directory, "for the bundled clip, instead of 'Something else"
 
 
 @pytest.mark.parametrize("spoil", [damaged, deaf])

@@ -173,7 +173,7 @@ def _bake_config(archive: Path, directory: Path) -> DictConfig:
         raise BakeError(f"the model is {config.get('target')}; only TDT models of {_CLASS} are served")
     if config.preprocessor.sample_rate != SAMPLE_RATE:
         raise BakeError(
-            f"the model hears {config.preprocessor.sample_rate} Hz; only models of {SAMPLE_RATE} Hz are served"
+            f"the model takes {config.preprocessor.sample_rate} Hz; only models of {SAMPLE_RATE} Hz are served"
         )
     with open_dict(config):
         for key in ("train_ds", "validation_ds", "test_ds", "optim"):

@@ -35,7 +35,7 @@ def check_transcript(recognizer: Recognizer, expected: str | None) -> None:
     """
     (hypothesis,) = recognizer.transcribe([_clip()])
     if expected is not None and word_agreement(hypothesis.text, expected) < _LEAST_AGREEMENT:
-        raise SelfCheckError(f"the model hears {hypothesis.text!r} in the bundled clip, which says {expected!r}")
+        raise SelfCheckError(f"the model returns {hypothesis.text!r} for the bundled clip, instead of {expected!r}")
 
 
 def warm_up(recognizer: Recognizer) -> None:

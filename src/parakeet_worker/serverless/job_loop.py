@@ -1,13 +1,16 @@
 """The worker's replacement of the SDK's job loop, and all use of the SDK's private parts.
 
-`JobLoop` is the SDK's `JobScaler` with other ways to take jobs, to deliver and to stop: a job starts when it arrives
-(there, up to 0.1 s later), a full worker asks for more as soon as one job ends (there, once a second), a result is
-offered for 300 seconds (there, three times), a stop ends what the worker waits for (there, when the poll of up to 90 s
-does), a job that is handed out while the worker stops is answered (there, it is lost), and no log level prints a
-transcript.
+`JobLoop` is a subclass of the SDK's `JobScaler` that takes jobs, delivers results and stops in other ways:
 
-The SDK does not promise that the parts it builds on stay as they are. `install()` compares them with what they were at
-the version that is pinned, and where they differ the SDK's own loop runs.
+- A job starts when it arrives. In the SDK's loop it waits up to 0.1 s.
+- A full worker asks for more when one job ends. The SDK's asks once a second.
+- A result is posted for 300 seconds. The SDK posts it three times.
+- A stop ends the open poll. The SDK's waits for it, up to 90 s.
+- A job that arrives while the worker stops is answered. In the SDK's loop it is lost.
+- No log level prints a transcript.
+
+The SDK does not promise that the parts it builds on stay as they are. `install()` compares their source with that of
+the pinned version. If it differs, the SDK's own loop runs.
 """
 
 import asyncio
@@ -67,7 +70,7 @@ log = RunPodLogger()
 
 
 class _PollError(Exception):
-    """The platform could not be asked. The message, which the SDK logs, names no address."""
+    """A poll failed. The message, which the SDK logs, names no address."""
 
 
 class JobLoop(JobScaler):  # type: ignore[misc]  # the SDK is not typed
@@ -153,7 +156,7 @@ class JobLoop(JobScaler):  # type: ignore[misc]  # the SDK is not typed
                     await asyncio.sleep(_EMPTY_S)
 
     def _room(self) -> int:
-        """Return how many jobs can be taken: those whose result is on its way hold up no other, unless they pile up."""
+        """Return how many jobs can be taken. Jobs whose result is being delivered do not count, unless too many are."""
         if len(self._delivering) >= self.current_concurrency:
             return 0
         return self.current_concurrency - (len(self.jobs_tasks) - len(self._delivering))
@@ -226,7 +229,7 @@ class JobLoop(JobScaler):  # type: ignore[misc]  # the SDK is not typed
             await asyncio.wait(self.jobs_tasks.values())
 
     async def handle_job(self, session: ClientSession, job: Job) -> None:
-        """Answer one job and bring the answer to the platform.
+        """Answer one job and deliver the answer.
 
         Args:
             session: What asks the platform.
@@ -270,7 +273,7 @@ def install() -> str | None:
     """Put `JobLoop` in the place of the SDK's loop.
 
     Returns:
-        None, or what keeps it from that: the SDK is not as it was at the version that is pinned.
+        None, or the reason why not: the SDK is not the pinned version.
     """
     try:
         source = "".join(map(inspect.getsource, _PARTS))

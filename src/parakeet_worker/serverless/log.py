@@ -35,11 +35,11 @@ class LogLine(Protocol):
     """A line of the log that has fields."""
 
     def __str__(self) -> str:
-        """Return it for people."""
+        """Return the text of the line."""
         ...
 
     def fields(self) -> Mapping[str, Any]:
-        """Return it for machines."""
+        """Return its JSON fields."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What the worker has done, in a line of the log every five minutes and at its end."""
+"""The summary: a line of the log about the worker's jobs, every five minutes and at its end."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ from parakeet_worker.job.metrics import SUCCESS, JobMetrics
 INTERVAL_S = 300.0
 """Seconds from one line to the next."""
 
-# A line that is being written when the worker ends is waited for so long.
+# Longest wait at the end for a line that is being written.
 _LAST_WRITE_S = 1.0
 
 
@@ -24,9 +24,9 @@ class Totals:
     """Totals of a period.
 
     Attributes:
-        worker_s: Its seconds.
-        codes: How many jobs ended with which code.
-        audio_s: Seconds of audio of those that ended well.
+        worker_s: Length of the period in seconds.
+        codes: Number of jobs that ended with each code.
+        audio_s: Seconds of audio of the successful ones.
         batches: Batches that were decoded.
         windows: Windows in them.
         busy_s: Seconds that the model spent on them.
@@ -86,8 +86,8 @@ class SummaryLine:
 
     Attributes:
         since: When the worker was ready, in UTC.
-        total: What was done since then.
-        interval: What was done since the last line was due.
+        total: Counts since then.
+        interval: Counts since the last line.
         batch_max: Windows in the largest batch.
         jobs_in_hand: Jobs that are not answered yet.
         windows_queued: Windows that wait for the model.
@@ -107,11 +107,11 @@ class SummaryLine:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing has happened in the interval, nor should have."""
+        """Whether the interval has no jobs and no batches, and none are in hand."""
         return not (self.interval.codes or self.interval.batches or self.jobs_in_hand)
 
     def fields(self) -> dict[str, Any]:
-        """Return it for machines: what was done in all, and in `interval` the same of the interval."""
+        """Return the JSON fields: totals since the start, and those of the interval under `interval`."""
         memory = zip(("memory_mb", "memory_peak_mb"), self.memory_mb or (), strict=False)
         return {
             "event": "summary",
@@ -138,11 +138,11 @@ class SummaryLine:
 
 
 class Summary:
-    """Counts jobs, from any thread, and writes lines about them from `start()` to `close()`.
+    """Counts jobs, on any thread, and writes summaries of them from `start()` to `close()`.
 
     Args:
-        stats: Returns what the engine has done so far.
-        queued: Returns how many windows wait for it.
+        stats: Returns the scheduler's counts.
+        queued: Returns the number of windows in its queue.
         interval_s: Seconds from one line to the next.
         clock: Seconds that never go back.
     """
@@ -166,12 +166,12 @@ class Summary:
         self._is_over = threading.Event()
 
     def begin(self) -> None:
-        """Count a job as in hand."""
+        """Count a job as started."""
         with self._lock:
             self._jobs_in_hand += 1
 
     def end(self, record: JobMetrics) -> None:
-        """Count it as ended."""
+        """Count a job as ended."""
         with self._lock:
             self._jobs_in_hand -= 1
             self._codes[record.code] += 1
@@ -180,7 +180,7 @@ class Summary:
                 self._audio_s += record.audio_s or 0.0
 
     def start(self, write: Callable[[SummaryLine], None]) -> None:
-        """Write a line after each interval in which anything has happened: the worker is ready now."""
+        """Write a line after each interval with jobs in it. Call it when the worker is ready."""
         self._write = write
         self._started = self._clock()
         self._since = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
@@ -189,7 +189,7 @@ class Summary:
         self._thread.start()
 
     def close(self) -> None:
-        """Write the last line, where the worker was ready."""
+        """Write the last line, if `start()` was called."""
         self._is_over.set()
         if self._write:
             self._thread.join(_LAST_WRITE_S)

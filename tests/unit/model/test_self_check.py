@@ -41,7 +41,7 @@ def test_a_model_that_hears_the_clip_is_fit(text: Any) -> None:
 
 @pytest.mark.parametrize("text", ["", "mm mm mm", "reason to learn must children The"])
 def test_a_model_that_hears_something_else_is_not(text: Any) -> None:
-    with pytest.raises(SelfCheckError, match="in the bundled clip, which says 'The children must"):
+    with pytest.raises(SelfCheckError, match="for the bundled clip, instead of 'The children must"):
         check_transcript(Hears(text), SENTENCE)
     check_transcript(Hears(text), None)  # one that has not learned to transcribe
 
