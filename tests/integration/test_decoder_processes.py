@@ -55,7 +55,7 @@ def test_a_child_that_dies_of_its_file_is_a_damaged_file(code: Any) -> None:
 
 
 def test_a_child_that_works_for_ever_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parakeet_worker.audio.formats.container._SILENCE_S", 0.2)
+    monkeypatch.setattr("parakeet_worker.audio.formats.container.SILENCE_S", 0.2)
     with pytest.raises(ContainerError, match="damaged"):
         run("while True: pass")
 
@@ -77,7 +77,7 @@ def test_a_child_that_the_system_ends_is_no_damaged_file(number: Any) -> None:
 
 
 def test_a_child_that_gets_no_processor_is_no_damaged_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parakeet_worker.audio.formats.container._STALL_S", 0.3)
+    monkeypatch.setattr("parakeet_worker.audio.formats.container.STALL_S", 0.3)
     assert refusal("import time; time.sleep(60)").code is Code.WORKER_BUSY
 
 

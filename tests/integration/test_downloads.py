@@ -272,7 +272,7 @@ def test_a_data_url_that_is_too_large() -> None:
 
 def test_escapes_at_the_ends_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     for size in range(4, 40):
-        monkeypatch.setattr("parakeet_worker.audio.fetch.source._BLOCK_BYTES", size)
+        monkeypatch.setattr("parakeet_worker.audio.fetch.source.BLOCK_BYTES", size)
         assert fetch("data:;base64," + "".join(f"%{ord(char):02x}" for char in BASE64)) == PAYLOAD
         assert fetch("data:;base64," + BASE64.replace("A", "%41").replace("/", "%2F")) == PAYLOAD
 
@@ -440,7 +440,7 @@ class TestWaiting:
             fetch(f"http://{address}/", LIMITS, cancellation)
 
     def test_a_server_that_cannot_be_reached(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("parakeet_worker.audio.fetch.download._STALL_TIMEOUT_S", 1)
+        monkeypatch.setattr("parakeet_worker.audio.fetch.download.STALL_TIMEOUT_S", 1)
         with unreachable() as address:
             error = refusal(f"http://{address}/")
         assert error.code is Code.DOWNLOAD_TIMEOUT
@@ -448,14 +448,14 @@ class TestWaiting:
 
     @pytest.mark.parametrize("scheme", ["http", "https"])
     def test_a_server_that_says_nothing(self, scheme: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("parakeet_worker.audio.fetch.download._STALL_TIMEOUT_S", 1)
+        monkeypatch.setattr("parakeet_worker.audio.fetch.download.STALL_TIMEOUT_S", 1)
         with silent() as address:
             error = refusal(f"{scheme}://{address}/")
         assert error.code is Code.DOWNLOAD_TIMEOUT
         assert error.message == "Failed to download audio: the server sent nothing for 1 seconds"
 
     def test_a_server_that_stops_in_the_middle(self, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("parakeet_worker.audio.fetch.download._STALL_TIMEOUT_S", 1)
+        monkeypatch.setattr("parakeet_worker.audio.fetch.download.STALL_TIMEOUT_S", 1)
         released = stalls(server)
         assert (
             refusal(server.url + "/stall").message == "Failed to download audio: the server sent nothing for 1 seconds"
@@ -472,7 +472,7 @@ class TestWaiting:
     def test_a_server_that_is_too_slow_is_given_up(
         self, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("parakeet_worker.audio.fetch.download._RATE_INTERVAL_S", 0.3)
+        monkeypatch.setattr("parakeet_worker.audio.fetch.download.RATE_INTERVAL_S", 0.3)
         server.routes["/slow"] = drips
         error = refusal(server.url + "/slow", DownloadLimits(1_000_000, 20))
         assert error.code is Code.DOWNLOAD_TIMEOUT
@@ -523,7 +523,7 @@ class TestHttps:
     def url(self, server: LoopbackServer, certificate: Any) -> str:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
-        server._server.socket = context.wrap_socket(server._server.socket, server_side=True)
+        server.http.socket = context.wrap_socket(server.http.socket, server_side=True)
         return server.url.replace("http://127.0.0.1", "https://localhost")
 
     def test_a_trusted_server_is_read(

@@ -189,7 +189,7 @@ class TestNoDescriptors:
     @pytest.mark.parametrize("url", ["http://127.0.0.1", "https://127.0.0.1", "http://localhost"])
     def test_a_connection_waits_for_one(self, url: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """The server is silent, so that what is measured is this side alone."""
-        monkeypatch.setattr("parakeet_worker.audio.fetch.download._STALL_TIMEOUT_S", 1)
+        monkeypatch.setattr("parakeet_worker.audio.fetch.download.STALL_TIMEOUT_S", 1)
         with silent() as address:
             port = address.rpartition(":")[2]
             scratch = ScratchFile(CancellationToken())

@@ -35,6 +35,7 @@ def stream(tmp_path: Path) -> Iterator[Any]:
     with (tmp_path / "log").open("w", encoding="utf-8") as file:
         stream = LineStream(file, as_text, threading.RLock())
         stream.written = (tmp_path / "log").read_text  # type: ignore[attr-defined]
+        stream.replaced = file  # type: ignore[attr-defined]
         yield stream
 
 
@@ -60,7 +61,7 @@ def test_what_is_begun_is_written_in_the_end(stream: Any) -> None:
     stream.write("more")
     stream.close()
     assert stream.written().endswith("more\n")
-    os.fstat(stream._stream.fileno())  # is still open
+    os.fstat(stream.replaced.fileno())  # is still open
 
 
 def test_what_has_no_end_is_not_kept_for_ever(stream: Any) -> None:
@@ -72,9 +73,9 @@ def test_what_has_no_end_is_not_kept_for_ever(stream: Any) -> None:
 
 
 def test_it_is_a_text_stream_like_the_one_it_replaces(stream: Any) -> None:
-    assert stream.fileno() == stream._stream.fileno()
-    assert stream.buffer is stream._stream.buffer
-    assert (stream.encoding, stream.errors, stream.name) == ("utf-8", "backslashreplace", stream._stream.name)
+    assert stream.fileno() == stream.replaced.fileno()
+    assert stream.buffer is stream.replaced.buffer
+    assert (stream.encoding, stream.errors, stream.name) == ("utf-8", "backslashreplace", stream.replaced.name)
     assert stream.writable()
     assert not stream.readable()
     assert not stream.isatty()
@@ -228,17 +229,18 @@ def test_importing_replaces_nothing() -> None:
     assert run(code).returncode == 0
 
 
-def test_a_handler_of_a_signal_may_print_while_a_line_is_written(stream: Any) -> None:
+def test_a_handler_of_a_signal_may_print_while_a_line_is_written(tmp_path: Path) -> None:
     """Such as the SDK's of SIGINT: the thread has the lock already."""
 
     def form(record: str) -> str:
         if record == "first":
-            print("within", file=stream)
+            print("within", file=lines)
         return record
 
-    stream._formatter = form
-    print("first", file=stream)
-    assert stream.written() == "within\nfirst\n"
+    with (tmp_path / "log").open("w", encoding="utf-8") as file:
+        lines = LineStream(file, form, threading.RLock())
+        print("first", file=lines)
+        assert (tmp_path / "log").read_text() == "within\nfirst\n"
 
 
 def test_what_is_printable_has_no_control_characters() -> None:

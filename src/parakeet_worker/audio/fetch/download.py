@@ -29,10 +29,10 @@ logging.getLogger("urllib3").setLevel(logging.CRITICAL)
 guard.install()
 
 # Longest wait for a connection or for the next byte, in seconds.
-_STALL_TIMEOUT_S = 30
+STALL_TIMEOUT_S = 30
 
 # Lowest download rate in bytes per second, on average over an interval in seconds. A slower one would take hours.
-_MIN_RATE, _RATE_INTERVAL_S = 1_000, 30.0
+_MIN_RATE, RATE_INTERVAL_S = 1_000, 30.0
 
 # Longest host name in ASCII (RFC 1035, 2.3.4).
 _MAX_NAME = 253
@@ -154,7 +154,7 @@ def _attempt(url: str, limits: DownloadLimits, watchdog: Watchdog, file: Scratch
 
 def _fetch(url: str, limits: DownloadLimits, watchdog: Watchdog, file: ScratchFile) -> None:
     """Send the request through the guard, check the response's status and size, and write its body to `file`."""
-    with guarded_get(url, _STALL_TIMEOUT_S, _HEADERS) as response:
+    with guarded_get(url, STALL_TIMEOUT_S, _HEADERS) as response:
         code = response.status_code
         if code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise _RetryableError(_failed(describe_status(code)), retry_after_s(response.headers.get("Retry-After")))
@@ -178,9 +178,9 @@ def _explain(error: Exception) -> JobError | _RetryableError | None:
         case EndlessResponseError():
             return _failed(str(error))
         case requests.ConnectTimeout():
-            return _timed_out(f"the server could not be reached within {_STALL_TIMEOUT_S} seconds")
+            return _timed_out(f"the server could not be reached within {STALL_TIMEOUT_S} seconds")
         case requests.Timeout() | urllib3.exceptions.TimeoutError():
-            return _timed_out(f"the server sent nothing for {_STALL_TIMEOUT_S} seconds")
+            return _timed_out(f"the server sent nothing for {STALL_TIMEOUT_S} seconds")
         case requests.exceptions.SSLError() | urllib3.exceptions.SSLError():
             return _failed("no secure connection to the server could be made")
         case urllib3.exceptions.DecodeError():
@@ -236,8 +236,8 @@ def _store(body: urllib3.BaseHTTPResponse, limits: DownloadLimits, watchdog: Wat
         if file.size + len(chunk) > limits.max_bytes:
             raise too_large(limits.max_bytes)
         file.write(chunk)
-        if time.monotonic() - since >= _RATE_INTERVAL_S:
-            if file.size - before < _MIN_RATE * _RATE_INTERVAL_S:
+        if time.monotonic() - since >= RATE_INTERVAL_S:
+            if file.size - before < _MIN_RATE * RATE_INTERVAL_S:
                 raise _timed_out(f"the server sends less than {_MIN_RATE} bytes a second")
             since, before = time.monotonic(), file.size
     watchdog.check()

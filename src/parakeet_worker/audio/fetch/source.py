@@ -16,7 +16,7 @@ from parakeet_worker.errors import Code, JobError
 # Longest `data:` URL: base64 has 4 characters for 3 bytes, percent escapes have 3 for 1, and line breaks add some.
 _MAX_PER_BYTE, _FREE_CHARACTERS = 5, 10_000
 
-_BLOCK_BYTES = 1 << 18
+BLOCK_BYTES = 1 << 18
 
 # Values of hexadecimal digits, by ASCII code.
 _NO_DIGIT = 255
@@ -80,7 +80,7 @@ def _blocks(text: bytes) -> Iterator[bytes]:
     """Yield a text in blocks that do not split an escape. `_unescape` needs many times the memory of its argument."""
     begin = 0
     while begin < len(text):
-        end = begin + _BLOCK_BYTES
+        end = begin + BLOCK_BYTES
         split = text.rfind(b"%", end - 2, end)
         end = split if split > begin else end
         yield text[begin:end]

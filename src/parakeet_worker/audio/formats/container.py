@@ -20,10 +20,10 @@ from parakeet_worker.cancellation import CancellationToken
 from parakeet_worker.exhaustion import out_of_memory, worker_busy
 
 # A file is damaged if its child uses this much CPU time without sending a message. A message takes some milliseconds.
-_SILENCE_S = 10.0
+SILENCE_S = 10.0
 
 # A child that sends nothing for this long, and has used less CPU time than that, is starved of CPU and is replaced.
-_STALL_S = 120.0
+STALL_S = 120.0
 
 # How often cancellation is checked for.
 _CANCELLATION_INTERVAL_S = 0.1
@@ -188,8 +188,8 @@ class ContainerFile:
                 last_s, worked_s = time.monotonic(), None
             elif self._child.is_started:
                 worked_s = self._child.work_seconds() if worked_s is None else worked_s
-                if self._child.work_seconds() - worked_s > _SILENCE_S:
+                if self._child.work_seconds() - worked_s > SILENCE_S:
                     raise ContainerError("damaged")
-            if time.monotonic() - last_s > _STALL_S:
+            if time.monotonic() - last_s > STALL_S:
                 raise ChildError
         return read
