@@ -4,7 +4,7 @@ ARG BASE_IMAGE=nvidia/cuda:13.0.2-base-ubuntu24.04
 
 FROM ${BASE_IMAGE} AS packages
 # Which build of torch: PyPI's, for CUDA 13.0, or one from an index of PyTorch's own, such as cu126, for hosts whose driver
-# is too old for that. The version is the lock's; the README says which base and which hosts go with it.
+# is too old for that. The version is the lock's; docs/deploy.md says which base and which hosts go with it.
 ARG TORCH_CUDA=
 WORKDIR /app
 COPY requirements.txt ./

@@ -1,4 +1,4 @@
-"""The README's examples, run as they are against a platform with a worker: curl, Python and JavaScript."""
+"""The examples of docs/api.md, run as they are against a platform with a worker: curl, Python and JavaScript."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from loopback import LoopbackServer
 from project import ROOT, Clip, check_schema
 from runpod_platform import API_KEY, ENDPOINT, Platform, wait_until, worker_process
 
-README = (ROOT / "README.md").read_text()
+API = (ROOT / "docs" / "api.md").read_text()
 JAVASCRIPT = ROOT / "tests" / "integration" / "javascript"
 TEXT = "The children must learn to reason."
 
@@ -45,10 +45,10 @@ def keeps_output(request: Any, platform: Platform) -> Iterator[Any]:
 
 @pytest.fixture
 def run(platform: Platform, web: Any) -> Any:
-    """Run the README's block behind a marker, its hosts replaced."""
+    """Run the block behind a marker, its hosts replaced."""
 
     def run(marker: str, language: str, *command: str, cwd: Any = ROOT, replace: Any = (), **environ: str) -> str:
-        code = README.partition(f"<!-- {marker} -->\n```{language}\n")[2].partition("```")[0]
+        code = API.partition(f"<!-- {marker} -->\n```{language}\n")[2].partition("```")[0]
         assert code
         hosts = [("https://api.runpod.ai/v2", platform.url + "/v2"), ("https://example.com", web.url)]
         for old, new in [*hosts, *replace]:

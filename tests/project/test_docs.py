@@ -1,8 +1,12 @@
-"""The documentation is about the code that is there: tables, examples, links and commands."""
+"""What the README and docs/ say is what the code does."""
 
+import ast
 import json
 import re
-from collections.abc import Callable
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,44 +14,55 @@ from typing import Any
 import pytest
 
 from audio_files import data_url
-from parakeet_worker.job.request import schema
+from imports import PACKAGE, SOURCE, all_modules, imported_by
+from parakeet_worker.errors import JobError
+from parakeet_worker.job.request import parse_request, schema
 from parakeet_worker.settings import Settings
-from project import ROOT, Clip, check_schema
+from project import ROOT, check_schema
 
-DOCS = ROOT / "docs"
-PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
-README = (ROOT / "README.md").read_text()
-TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+FOREIGN = {".venv", "node_modules", ".pytest_cache", ".mypy_cache", ".hypothesis"}
+PATHS = sorted(path for path in ROOT.rglob("*.md") if not FOREIGN & set(path.relative_to(ROOT).parts))
+TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in PATHS}
+README, API, OPERATE = TEXTS["README.md"], TEXTS["docs/api.md"], TEXTS["docs/operate.md"]
+CONTRIBUTING, ARCHITECTURE = TEXTS["CONTRIBUTING.md"], TEXTS["docs/architecture.md"]
+TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
-
-def section(page: Path, title: str) -> str:
-    """The text under a heading of the second level."""
-    found = page.read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-    assert found, title
-    return found
+MOST_README_WORDS = 1_300
 
 
-def table(page: Path, title: str) -> dict[str, list[str]]:
-    """The rows of a section's tables, by their first cell."""
-    lines = section(page, title).splitlines()
-    rows = [re.split(r"(?<!\\) *\| *", line)[1:-1] for line in lines if line.startswith("| `")]
+def section(text: str, title: str) -> str:
+    """The part of a document below a heading, with the smaller headings in it."""
+    level, rest = re.split(rf"^(#+) {re.escape(title)}\n", text, maxsplit=1, flags=re.MULTILINE)[1:]
+    return re.split(rf"^#{{1,{len(level)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def table(text: str) -> dict[str, list[str]]:
+    """The rows of the tables in a text, by their first cell. Tables' heads and rows without code in it are left out."""
+    rows = [re.split(r"(?<!\\) *\| *", line)[1:-1] for line in text.splitlines() if line.startswith("| `")]
+    assert rows
     return {row[0].strip("`"): row[1:] for row in rows}
 
 
-def example(page: Path, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(page.read_text().partition(f"<!-- {name} -->\n```json\n")[2].partition("```")[0])
+def block(text: str, marker: str, language: str) -> str:
+    found = text.partition(f"<!-- {marker} -->\n```{language}\n")[2].partition("```\n")[0]
+    assert found
     return found
 
 
-def anchors(page: Path) -> set[str]:
-    """The anchors that GitHub makes of the headings of a page."""
-    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+def code(text: str) -> Iterator[str]:
+    """The lines of code in a document: those of its blocks, and what stands between backticks."""
+    for lines in re.findall(r"^ *```\w*\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL):
+        yield from lines.splitlines()
+    yield from re.findall(r"`([^`\n]+)`", re.sub(r"^ *```.*?^ *```$", "", text, flags=re.MULTILINE | re.DOTALL))
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.split()) < MOST_README_WORDS
 
 
 def test_request_table() -> None:
     known = schema("request")["properties"]["input"]["properties"]
-    rows = table(ROOT / "README.md", "Request")
+    rows = table(section(README, "Request"))
     assert list(rows) == list(known)
     for field, (_, default, meaning) in rows.items():
         assert meaning == known[field]["description"].replace(" Required for `transcribe`.", "")
@@ -56,71 +71,206 @@ def test_request_table() -> None:
 
 
 def test_response_table() -> None:
-    assert [field for field in table(DOCS / "api.md", "Response") if field != "status"] == [
-        field for field in schema("transcribe")["properties"] if field != "status"
-    ]
+    """Fields that only a request for them adds may stand in the table of request fields alone."""
+    known = schema("transcribe")
+    rows = table(section(API, "transcribe"))
+    assert set(known["required"]) | {"notice", "timestamps"} <= rows.keys()
+    assert list(rows) == [field for field in known["properties"] if field in rows]
 
 
 def test_failure_table() -> None:
     codes = schema("error")["properties"]["code"]["oneOf"]
-    rows = table(DOCS / "api.md", "Failures")
+    rows = table(section(API, "Failures"))
     assert {code: row[0] for code, row in rows.items()} == {c["const"]: c["description"] for c in codes}
+
+
+@pytest.mark.parametrize(
+    ("code", "job_input"),
+    [
+        ("missing_field", {}),
+        ("invalid_type", {"audio_url": "https://h/a", "timestamps": "yes"}),
+        ("unknown_field", {"audio_url": "https://h/a", "language": "en"}),
+        ("unknown_action", {"action": "translate"}),
+        ("invalid_url", {"audio_url": "a.wav"}),
+    ],
+)
+def test_examples_of_refused_requests_are_real(code: str, job_input: dict[str, Any]) -> None:
+    with pytest.raises(JobError) as refused:
+        parse_request({"input": job_input})
+    shown = table(section(API, "Failures"))[code][1].strip("`")
+    assert refused.value.code == code
+    assert re.fullmatch(re.escape(shown).replace("…", ".*"), refused.value.message)
+
+
+def test_every_failure_has_advice() -> None:
+    advised = [code for row in table(section(OPERATE, "Failures")) for code in re.findall(r"\w+", row)]
+    assert sorted(advised) == sorted(c["const"] for c in schema("error")["properties"]["code"]["oneOf"])
 
 
 def test_settings_table() -> None:
     settings = {field.metadata["variable"]: field.metadata for field in fields(Settings)}
-    rows = table(DOCS / "operate.md", "Settings")
+    rows = table(section(OPERATE, "Settings"))
     assert {variable: row[1] for variable, row in rows.items()} == {v: m["meaning"] for v, m in settings.items()}
     for variable, (default, _) in rows.items():
         if default.startswith("`"):
             assert settings[variable]["default"].endswith(default.split("`")[1])
 
 
-def test_examples_are_real(ask: Callable[[Any], dict[str, Any]], clips: list[Clip]) -> None:
-    shown = example(ROOT / "README.md", "transcribe")["output"]
+@pytest.mark.parametrize("name", TEXTS)
+def test_settings_that_are_mentioned_exist(name: str) -> None:
+    known = {field.metadata["variable"] for field in fields(Settings)}
+    assert set(re.findall(r"\bPARAKEET_[A-Z_]*[A-Z]\b", TEXTS[name])) <= known
+
+
+def test_examples_are_real(ask: Any) -> None:
+    request = block(README, "request", "bash")
+    sent = json.loads(re.sub(r"\$\(.*?\)", "", request.splitlines()[1]))["input"]
+    clip = ROOT / re.findall(r"base64 < (\S+)", request)[0]
+    shown = json.loads(block(README, "transcribe", "json"))["output"]
     check_schema(shown, "transcribe")
-    given = ask({"input": {"audio_url": data_url(clips[18].path.read_bytes()), "timestamps": True}})
+    given = ask({"input": sent | {"audio_url": data_url(clip.read_bytes())}})
     varying = {"processing_time", "timestamp"}
     assert {k: v for k, v in shown.items() if k not in varying} == {k: v for k, v in given.items() if k not in varying}
-    assert example(DOCS / "api.md", "model_info") == ask({"input": {"action": "model_info"}})
 
 
-def test_every_failure_has_an_advice() -> None:
-    rows = [line.split(" | ")[0] for line in section(DOCS / "operate.md", "Operate").splitlines() if line[:3] == "| `"]
-    advised = [code for row in rows for code in re.findall("`(.*?)`", row)]
-    assert sorted(advised) == sorted(c["const"] for c in schema("error")["properties"]["code"]["oneOf"])
+def test_the_bundled_clip_gives_what_the_readme_shows(ask: Any) -> None:
+    shown = section(README, "Try it").partition("```text\n")[2].partition("```")[0]
+    given = ask(json.loads((ROOT / "test_input.json").read_text()))
+    text, start = shown.split("\n\n")
+    assert text == given["text"]
+    lines = [line.strip().rstrip(",") for line in start.splitlines() if line.startswith('  "')]
+    assert lines
+    assert [json.loads(f"{{{line}}}") for line in lines] == [{key: given[key]} for key in list(given)[: len(lines)]]
 
 
-def test_the_readme_is_read_in_five_minutes() -> None:
-    assert len(README.split()) < 1_300
+def test_the_example_of_model_info_is_real(ask: Any) -> None:
+    assert json.loads(block(API, "model_info", "json")) == ask({"input": {"action": "model_info"}})
 
 
-def test_the_figures_are_the_benchmarks() -> None:
-    measured = json.loads((ROOT / "benchmarks" / "results" / "embedded-cpu.json").read_text())
-    table_of_results = (ROOT / "benchmarks" / "results" / "embedded-cpu.txt").read_text()
-    assert measured
-    for rtfx, ratio in re.findall(r"\| ([\d.]+) \| ([\d.]+x) \|", section(ROOT / "README.md", "Speed and cost")):
-        assert re.search(rf"\s{re.escape(rtfx)}\s+{re.escape(ratio)}", table_of_results)
+def anchors(text: str) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    slugs = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+    assert len(set(slugs)) == len(slugs)
+    return set(slugs)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
-    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
-    for link in re.findall(r"\]\(([^)\s]+)\)", text):
-        if re.match(r"https?:|mailto:", link):
+@pytest.mark.parametrize("name", TEXTS)
+def test_links_lead_somewhere(name: str) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", TEXTS[name]):
+        if re.match("https?:", link):
             continue
         path, _, anchor = link.partition("#")
-        target = (page.parent / path).resolve() if path else page
+        target = ((ROOT / name).parent / path).resolve() if path else ROOT / name
         assert target.exists(), link
         if anchor:
-            assert anchor in anchors(target), link
+            assert anchor in anchors(target.read_text()), link
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_exist(page: Path) -> None:
-    text = page.read_text()
-    named = re.findall(r"`make ([a-z][a-z-]*)", text) + re.findall(r"^make ([a-z-]+)", text, re.MULTILINE)
-    assert set(named) <= TARGETS
-    for module in re.findall(r"python -m (parakeet_worker[\w.]*)", text):
-        path = ROOT / "src" / Path(*module.split("."))
+def test_the_readme_leads_to_every_document() -> None:
+    for path in (ROOT / "docs").glob("*.md"):
+        assert f"](docs/{path.name})" in section(README, "Documentation")
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_targets_that_are_mentioned_exist(name: str) -> None:
+    for line in code(TEXTS[name]):
+        for arguments in re.findall(r"(?:^|[;&|] *| )make((?: +[^\s;&|#]+)*)", line):
+            assert {word for word in arguments.split() if "=" not in word and not word.startswith("-")} <= TARGETS, line
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_modules_that_are_run_exist(name: str) -> None:
+    for module in re.findall(rf"python -m ({PACKAGE}[\w.]*)", TEXTS[name]):
+        path = SOURCE / Path(*module.split("."))
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
+
+
+def test_figures_are_the_benchmarks() -> None:
+    measured = set(re.findall(r"\d+\.\d+", TEXTS["benchmarks/README.md"]))
+    speed = section(README, "Speed and cost").partition("An hour of audio costs")[0]
+    for figures in (speed, TEXTS["docs/performance.md"]):
+        assert set(re.findall(r"\d+\.\d+", re.sub(r"TDT-0\.6B|4\.8 M parameters", "", figures))) <= measured
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_files_that_are_mentioned_exist(name: str) -> None:
+    known = {"card.json", "job/captions.py", "tests/unit/job/test_captions.py"}  # of a model; of the worked example
+    outside_blocks = re.sub(r"^```.*?^```$", "", TEXTS[name], flags=re.MULTILINE | re.DOTALL)
+    mentioned = re.findall(r"`([\w./-]+\.(?:py|json|md|toml|yml))`", outside_blocks)
+    assert mentioned
+    for path in mentioned:
+        assert path in known or any((folder / path).is_file() for folder in (ROOT, SOURCE / PACKAGE)), path
+
+
+def test_rooms() -> None:
+    """The table has all rooms in it, and every import between them; no two rooms need each other."""
+    rows = {room: set(re.findall(r"\w+", row[-1])) for room, row in table(section(ARCHITECTURE, "Rooms")).items()}
+    everywhere = {room for room, imports in rows.items() if not imports} - {"asr"}
+
+    def room_of(module: str) -> str:
+        return module.removeprefix(PACKAGE).lstrip(".").partition(".")[0]
+
+    assert rows.keys() == {room_of(module) for module in all_modules()} - {""}
+    for module in all_modules():
+        imported = {room_of(name) for name in imported_by(module) if name.startswith(f"{PACKAGE}.")}
+        assert imported <= rows.get(room_of(module), set()) | everywhere | {room_of(module)}, module
+    order = list(rows)
+    assert all(order.index(room) < order.index(name) for room, imports in rows.items() for name in imports)
+
+
+def patched(text: str, change: str) -> str:
+    """Apply a diff without line numbers: what it keeps and removes occurs once."""
+    lines = change.splitlines(keepends=True)
+    before, after = ("".join(line[1:] for line in lines if line[0] in signs) for signs in (" -", " +"))
+    assert text.count(before) == 1 or not before
+    return text.replace(before, after) if before else after
+
+
+USE = """
+from parakeet_worker.asr.types import Hypothesis, Token
+from parakeet_worker.job.request import parse_request, schema
+from parakeet_worker.job.response import Recording, build_response
+from jsonschema import Draft202012Validator
+import json
+
+request = parse_request({"input": {"audio_url": "https://h/a", "captions": True}})
+hypothesis = Hypothesis("One & two.", (Token("▁One", 0.0, 0.4), Token("▁&", 0.4, 0.8), Token("▁two.", 0.8, 3661.04)))
+fields = build_response(request, hypothesis, Recording(4000.0, 16000), 0.1, 1_000_000)
+Draft202012Validator(schema("transcribe")["properties"]["captions"]).validate(fields["captions"])
+assert "captions" not in build_response(
+    parse_request({"input": {"audio_url": "https://h/a"}}), hypothesis, Recording(4000.0, 16000), 0.1, 1_000_000
+)
+try:
+    parse_request({"input": {"audio_url": "https://h/a", "captions": "yes"}})
+except Exception as error:
+    print(json.dumps([fields["captions"], error.code, error.message]))
+"""
+
+
+def test_the_worked_example_works(tmp_path: Path) -> None:
+    for folder in ("src", "schemas"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copy(ROOT / "README.md", tmp_path)
+    changes = re.findall(r"<!-- patch (\S+) -->\n```diff\n(.*?)```\n", CONTRIBUTING, re.DOTALL)
+    assert len({path for path, _ in changes}) == 6
+    for path, change in changes:
+        file = tmp_path / path
+        text = patched(file.read_text() if file.exists() else "", change)
+        file.write_text(text)
+        if file.suffix == ".py":
+            ast.parse(text)
+            assert f"`{path.removeprefix(f'src/{PACKAGE}/')}`" in CONTRIBUTING
+    done = subprocess.run(
+        [sys.executable, "-c", USE],
+        env={"PYTHONPATH": str(tmp_path / "src")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    captions, violation, message = json.loads(done.stdout)
+    assert captions == "WEBVTT\n\n00:00:00.000 --> 01:01:01.040\nOne &amp; two.\n"
+    assert violation == "invalid_type"
+    assert f"`{message}`" in CONTRIBUTING
