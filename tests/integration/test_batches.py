@@ -6,18 +6,9 @@ from typing import Any
 import soundfile
 
 from audio_files import tone
-from parakeet_worker.asr.scheduler import WINDOW_INTERVAL_S, Scheduler
-from parakeet_worker.asr.types import Hypothesis
+from parakeet_worker.asr.scheduler import Scheduler
 from project import Clip
-
-
-async def transcribe(engine: Scheduler, windows: Any) -> list[Hypothesis]:
-    """Transcribe the windows of one recording, as a job does."""
-    answers = [engine.submit(window, index * WINDOW_INTERVAL_S) for index, window in enumerate(windows)]
-    try:
-        return [heard.hypothesis for heard in await asyncio.gather(*map(asyncio.wrap_future, answers))]
-    finally:
-        engine.cancel(answers)
+from recognizers import transcribe
 
 
 def test_batches_of_real_speech_give_what_each_clip_gives_alone(recognizer: Any, clips: list[Clip]) -> None:

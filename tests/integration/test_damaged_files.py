@@ -9,9 +9,6 @@ from hypothesis import strategies as st
 from audio_files import decode, encode, tone
 from parakeet_worker.errors import JobError
 
-ID3 = b"ID3\x04\x00\x00\x00\x00\x02\x2c" + bytes(300)
-
-
 GOOD = {container: encode(tone(0.3), container=container) for container in ("WAV", "FLAC")}
 
 

@@ -1,30 +1,11 @@
 """Lines of the log that several threads write at once."""
 
 import json
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from parakeet_worker.serverless.log import LineStream, as_text
-from project import ROOT
-
-
-def run(code: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run code in a process whose output is unbuffered, as in the image."""
-    return subprocess.run(
-        [sys.executable, "-u", "-c", code, *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        timeout=60,
-        check=False,
-        **options,
-    )
-
+from processes import run
 
 THREADS = """
 import sys, threading
@@ -61,12 +42,3 @@ def test_no_line_is_torn_by_another_thread(form: Any) -> None:
         lines = [f"{line['level']}   | {line['message']}" for line in map(json.loads, lines)]
     assert rest == ""
     assert sorted(lines) == sorted(f"INFO   | thread {t} says {n}" for t in range(8) for n in range(10_000))
-
-
-@pytest.fixture
-def stream(tmp_path: Path) -> Iterator[Any]:
-    """A stream into a file, and what it has written there."""
-    with (tmp_path / "log").open("w", encoding="utf-8") as file:
-        stream = LineStream(file, as_text, threading.RLock())
-        stream.written = (tmp_path / "log").read_text  # type: ignore[attr-defined]
-        yield stream

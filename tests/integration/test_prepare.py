@@ -1,9 +1,7 @@
 """Preparing the model: loaded in stages, checked with the bundled clip, closed once its queue is decoded."""
 
 import asyncio
-import shutil
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,25 +18,7 @@ from parakeet_worker.model.self_check import CLIP, check_transcript
 from parakeet_worker.nemo.prepare import prepare
 from parakeet_worker.stage_timer import StageTimer
 from project import MODEL_DIR
-
-SENTENCE = "The children must learn to reason."
-
-
-class Hears:
-    """A recognizer that hears the same in everything."""
-
-    batch_seconds = 100.0
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.batches: list[list[int]] = []
-
-    def stage(self, samples: Any) -> Any:
-        return samples
-
-    def transcribe(self, batch: Any) -> Any:
-        self.batches.append([len(signal) for signal in batch])
-        return [Hypothesis(self.text, ()) for _ in batch]
+from recognizers import SENTENCE, Hears
 
 
 def test_the_real_model_hears_the_clip(recognizer: Any) -> None:
@@ -86,11 +66,3 @@ def test_closing_waits_for_what_is_asked_for() -> None:
     engine = Scheduler(lambda: recognizer)
     assert asyncio.run(ask()).text == "yes"
     assert {thread for thread in threading.enumerate() if thread.name == "model"} <= others
-
-
-def damaged(tmp_path: Path) -> Any:
-    directory = shutil.copytree(MODEL_DIR, tmp_path / "model")
-    with (directory / "model.safetensors").open("r+b") as file:
-        file.seek(1_000_000)
-        file.write(b"damage")
-    return directory, "model.safetensors of the model is damaged"

@@ -5,49 +5,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from audio_files import data_url, encode, tone
-from parakeet_worker.asr.scheduler import SchedulerStats
-from parakeet_worker.job.metrics import JobMetrics
-from parakeet_worker.serverless.summary import INTERVAL_S, Summary, SummaryLine, memory_mb
+from parakeet_worker.serverless.summary import INTERVAL_S, memory_mb
 from project import ROOT, Clip
 from runpod_platform import Platform, wait_until, worker_process
 
 
-class Work:
-    """What the summary is about, as a test wants it."""
-
-    def __init__(self, interval_s: float = 3_600.0) -> None:
-        self.stats = SchedulerStats()
-        self.queued = 0
-        self.now = 100.0
-        self.lines: list[SummaryLine] = []
-        self.summary = Summary(lambda: self.stats, lambda: self.queued, interval_s, lambda: self.now)
-
-    def start(self) -> None:
-        self.summary.start(self.lines.append)
-
-    def finish(self, count: int, *, code: str = "ok", audio_s: float | None = None, batch: int | None = None) -> None:
-        metrics = JobMetrics()
-        metrics.action, metrics.code, metrics.audio_s, metrics.batch = "transcribe", code, audio_s, batch
-        for _ in range(count):
-            self.summary.begin()
-            self.summary.end(metrics)
-
-
-@pytest.fixture
-def work() -> Iterator[Any]:
-    work = Work()
-    yield work
-    work.summary.close()
-
-
-def test_a_process_ends_without_waiting_for_the_nextline() -> None:
+def test_a_process_ends_without_waiting_for_the_next_line() -> None:
     code = "from parakeet_worker.serverless.summary import Summary; Summary().start(print)"
     started = time.monotonic()
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=30, check=False).returncode == 0

@@ -4,7 +4,8 @@ import sys
 from types import ModuleType, SimpleNamespace
 from typing import cast
 
-_OPTIONS = {"-h", "--h", "--he", "--hel", "--help"}  # the prefixes of --help that argparse takes
+HELP_OPTIONS = frozenset({"-h", "--h", "--he", "--hel", "--help"})
+"""What argparse takes for `--help`."""
 
 _EPILOG = """Without options, handler.py serves the RunPod endpoint that it is started for, or runs the job of
 test_input.json where there is none. Environment variables set up the worker, PARAKEET_...: see docs/operate.md."""
@@ -12,7 +13,7 @@ test_input.json where there is none. Environment variables set up the worker, PA
 
 def is_help_wanted() -> bool:
     """Return whether the command line asks for help."""
-    return bool(_OPTIONS.intersection(sys.argv[1:]))
+    return bool(HELP_OPTIONS.intersection(sys.argv[1:]))
 
 
 def print_help() -> None:

@@ -8,10 +8,8 @@ import runpod
 from runpod import RunPodLogger
 from runpod.serverless.modules.rp_logger import LOG_LEVELS
 
+from parakeet_worker.serverless.help import HELP_OPTIONS
 from parakeet_worker.serverless.log import LogLine, json_line, printable
-
-# Left out when the level is chosen: argparse would print its help and exit.
-_HELP = ("-h", "--help")
 
 _log = RunPodLogger()
 
@@ -49,7 +47,8 @@ def choose_log_level() -> None:
 
     Once: the SDK reads and removes its arguments when it starts, which is too late for what is logged before.
     """
-    options, _ = runpod.serverless.parser.parse_known_args([word for word in sys.argv[1:] if word not in _HELP])
+    # With an option for help, argparse would print it and exit.
+    options, _ = runpod.serverless.parser.parse_known_args([word for word in sys.argv[1:] if word not in HELP_OPTIONS])
     if options.rp_log_level and options.rp_log_level.upper() in LOG_LEVELS:
         _log.level = options.rp_log_level.upper()
     elif not os.environ.keys() & {"RUNPOD_LOG_LEVEL", "RUNPOD_DEBUG_LEVEL"}:

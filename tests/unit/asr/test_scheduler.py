@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parakeet_worker.asr.scheduler import WINDOW_INTERVAL_S, Scheduler
+from parakeet_worker.asr.scheduler import Scheduler
 from parakeet_worker.asr.types import DeviceFailedError, Hypothesis
 from parakeet_worker.cancellation import CancellationToken, JobCancelledError
 from parakeet_worker.errors import Code, JobError
+from recognizers import transcribe
 
 
 class Script:
@@ -39,15 +40,6 @@ class Script:
 
 def seconds(length: float) -> np.ndarray:
     return np.zeros(int(length * 16_000), np.float32)
-
-
-async def transcribe(engine: Scheduler, windows: Any) -> list[Hypothesis]:
-    """Transcribe the windows of one recording, as a job does."""
-    answers = [engine.submit(window, index * WINDOW_INTERVAL_S) for index, window in enumerate(windows)]
-    try:
-        return [heard.hypothesis for heard in await asyncio.gather(*map(asyncio.wrap_future, answers))]
-    finally:
-        engine.cancel(answers)
 
 
 async def busy(engine: Scheduler, recognizer: Script) -> asyncio.Task[Any]:

@@ -1,24 +1,12 @@
 """NeMo's recognizer: CUDA graphs that fail, and errors of the device."""
 
-import asyncio
 from typing import Any
 
 import pytest
 import soundfile
 
-from parakeet_worker.asr.scheduler import WINDOW_INTERVAL_S, Scheduler
-from parakeet_worker.asr.types import Hypothesis
 from parakeet_worker.nemo.recognizer import is_cuda_error
 from project import Clip
-
-
-async def transcribe(engine: Scheduler, windows: Any) -> list[Hypothesis]:
-    """Transcribe the windows of one recording, as a job does."""
-    answers = [engine.submit(window, index * WINDOW_INTERVAL_S) for index, window in enumerate(windows)]
-    try:
-        return [heard.hypothesis for heard in await asyncio.gather(*map(asyncio.wrap_future, answers))]
-    finally:
-        engine.cancel(answers)
 
 
 def test_decoding_goes_on_without_graphs_when_they_fail(

@@ -14,19 +14,8 @@ from typing import Any
 import pytest
 
 from parakeet_worker.serverless.log import LineStream, as_json, as_text, printable
+from processes import run
 from project import ROOT
-
-
-def run(code: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run code in a process whose output is unbuffered, as in the image."""
-    return subprocess.run(
-        [sys.executable, "-u", "-c", code, *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        timeout=60,
-        check=False,
-        **options,
-    )
 
 
 @pytest.fixture
