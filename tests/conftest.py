@@ -5,7 +5,6 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from project import MODEL_DIR, Clip, check_schema, read_clips
 from runpod_platform import Platform, worker_process
 
 if TYPE_CHECKING:
-    from parakeet_worker.nemo.recognizer import NemoRecognizer
+    from parakeet_worker.model.recognizer import PlainRecognizer
     from parakeet_worker.serverless.worker import Worker
 
 # A worker refuses them, and the tests need none.
@@ -31,14 +30,15 @@ def clips() -> list[Clip]:
 
 
 @pytest.fixture(scope="session")
-def recognizer() -> "NemoRecognizer":
+def recognizer() -> "PlainRecognizer":
     """The real model."""
     from cpu import CPU
-    from parakeet_worker.nemo.loading import load_model
-    from parakeet_worker.nemo.recognizer import NemoRecognizer
-    from parakeet_worker.settings import Settings
+    from parakeet_worker.model.card import Card
+    from parakeet_worker.model.files import ModelFiles
+    from parakeet_worker.model.prepare import load
+    from parakeet_worker.stage_timer import StageTimer
 
-    return NemoRecognizer(load_model(MODEL_DIR, CPU.device, is_lean=Settings.from_env().lean_imports), CPU)
+    return load(ModelFiles(MODEL_DIR, Card.read(MODEL_DIR).files), CPU, StageTimer().stage)
 
 
 @pytest.fixture(scope="session")
@@ -47,8 +47,7 @@ def worker() -> "Worker":
     from parakeet_worker.settings import Settings
     from parakeet_worker.startup import build_worker
 
-    settings = Settings.from_env({"PARAKEET_CPU_THREADS": "1"})
-    return build_worker(replace(settings, lean_imports=Settings.from_env().lean_imports))
+    return build_worker(Settings.from_env({"PARAKEET_CPU_THREADS": "1"}))
 
 
 @pytest.fixture(scope="session")

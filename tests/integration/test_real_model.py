@@ -160,14 +160,22 @@ def test_a_missing_file_on_a_server(ask: Any, server: LoopbackServer) -> None:
     assert (answer["error"], answer["code"]) == ("Failed to download audio: 404 Not Found", "download_failed")
 
 
-def test_jobs_at_once_do_not_mix(worker: Any, clips: list[Clip]) -> None:
-    async def all_at_once() -> Any:
-        jobs = [{"input": {"audio_url": data_url(clip.path.read_bytes())}} for clip in clips]
-        return await asyncio.gather(*[worker.answer(job) for job in jobs])
+def test_jobs_at_once_get_what_each_gets_alone(worker: Any, clips: list[Clip]) -> None:
+    """Every field but the two that tell the time: a caller's answer does not depend on who else called."""
+    draw = np.random.default_rng(0)
+    joined = [np.concatenate([samples_of(clips[index]) for index in draw.integers(40, size=3)]) for _ in range(24)]
+    files = [*(clip.path.read_bytes() for clip in clips), *map(encode, joined)]
+    jobs = [{"input": {"audio_url": data_url(file), "timestamps": True}} for file in files]
 
-    together = [answer["text"] for answer in asyncio.run(all_at_once())]
-    alone = [asyncio.run(worker.answer({"input": {"audio_url": data_url(c.path.read_bytes())}}))["text"] for c in clips]
-    assert together == alone
+    async def answer(*jobs: Any) -> list[dict[str, Any]]:
+        answers = await asyncio.gather(*map(worker.answer, jobs))
+        return [{key: each[key] for key in each.keys() - {"processing_time", "timestamp"}} for each in answers]
+
+    batches = worker.actions.model.stats.batches
+    together = asyncio.run(answer(*jobs))
+    assert len(jobs) == 64
+    assert worker.actions.model.stats.batches - batches < 32
+    assert together == [alone for job in jobs for alone in asyncio.run(answer(job))]
 
 
 def test_a_flac_file_of_unknown_length(ask: Any, clips: list[Clip]) -> None:

@@ -1,1 +1,1 @@
-"""Model directories (card and files), the device that a model runs on, and the check before the first job."""
+"""The plain engine, model directories, the device, and the check before the first job."""

@@ -1,4 +1,4 @@
-"""Reading and checking a model directory on a background thread, while the main thread imports NeMo."""
+"""Reading and checking a model directory on a background thread, while the main thread imports torch."""
 
 import hashlib
 import json
@@ -7,9 +7,9 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from parakeet_worker.model.card import WEIGHTS, sha256
+from parakeet_worker.model.card import CONFIG, TOKENIZER_FILES, WEIGHTS, sha256
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +22,27 @@ class DamagedModelError(Exception):
     """A file of the model directory cannot be read, or does not have the checksum in `card.json`."""
 
 
+class ModelSource(Protocol):
+    """The files of a model, wherever they are.
+
+    All methods raise DamagedModelError if a file is missing, cannot be read, or is not what it should be.
+    """
+
+    def config(self) -> Mapping[str, Any]:
+        """Return NeMo's configuration of the model."""
+        ...
+
+    def tokenizer(self) -> bytes:
+        """Return the SentencePiece model."""
+        ...
+
+    def weights(self) -> Mapping[str, "torch.Tensor"]:
+        """Return the weights by name, as tensors on the CPU."""
+        ...
+
+
 class ModelFiles:
-    """The files of a model directory.
+    """The files of a model directory; see `ModelSource`.
 
     The weights are mapped into memory. Their tensors use the map, so nothing is copied.
 
@@ -43,6 +62,20 @@ class ModelFiles:
         threading.Thread(target=self._read, args=(self._reading,), name="model files", daemon=True).start()
         return self
 
+    def config(self) -> Mapping[str, Any]:
+        """Return NeMo's configuration, before it is checked; see `ModelSource`."""
+        return parse_config(self._content(CONFIG))
+
+    def tokenizer(self) -> bytes:
+        """Return the SentencePiece model, before it is checked; see `ModelSource`."""
+        return self._content(TOKENIZER_FILES["model_path"])
+
+    def _content(self, name: str) -> bytes:
+        try:
+            return (self._directory / name).read_bytes()
+        except OSError as error:
+            raise _unreadable(name, error) from error
+
     def weights(self) -> Mapping[str, "torch.Tensor"]:
         """Wait until all files are read and checked, and return the weights by name, as tensors on the CPU.
 
@@ -58,14 +91,6 @@ class ModelFiles:
         assert reading  # noqa: S101 - read_ahead() has set it
         return _tensors(reading.result())
 
-    def check(self) -> None:
-        """Wait until all files are read and checked.
-
-        Raises:
-            DamagedModelError: A file is missing, cannot be read, or does not have its checksum.
-        """
-        self.weights()
-
     def _read(self, reading: "Future[mmap.mmap]") -> None:
         try:
             for name, expected in self._checksums.items():
@@ -75,12 +100,32 @@ class ModelFiles:
             _compare(WEIGHTS, found, self._checksums[WEIGHTS])
             reading.set_result(block)
         except (OSError, ValueError) as error:  # an empty file cannot be mapped
-            name = Path(getattr(error, "filename", None) or WEIGHTS).name
-            damage = DamagedModelError(f"{name} of the model cannot be read: {getattr(error, 'strerror', error)}")
+            damage = _unreadable(Path(getattr(error, "filename", None) or WEIGHTS).name, error)
             damage.__cause__ = error
             reading.set_exception(damage)
         except Exception as error:  # noqa: BLE001 - raised again by weights()
             reading.set_exception(error)
+
+
+def parse_config(content: bytes) -> Mapping[str, Any]:
+    """Parse NeMo's configuration of a model. NeMo stores it with all references resolved.
+
+    Raises:
+        DamagedModelError: It is not YAML, or no mapping.
+    """
+    import yaml
+
+    try:
+        config = yaml.load(content, yaml.CSafeLoader)
+    except yaml.YAMLError as error:
+        raise DamagedModelError(f"{CONFIG} of the model is not YAML") from error
+    if not isinstance(config, dict):
+        raise DamagedModelError(f"{CONFIG} of the model is no mapping")
+    return config
+
+
+def _unreadable(name: str, error: Exception) -> DamagedModelError:
+    return DamagedModelError(f"{name} of the model cannot be read: {getattr(error, 'strerror', error)}")
 
 
 def _compare(name: str, found: str, expected: str) -> None:

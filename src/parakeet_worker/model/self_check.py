@@ -33,15 +33,27 @@ def check_transcript(recognizer: Recognizer, expected: str | None) -> None:
     Raises:
         SelfCheckError: Fewer than three quarters of the words agree.
     """
-    (hypothesis,) = recognizer.transcribe([_clip()])
+    (hypothesis,) = recognizer.transcribe([clip()])
     if expected is not None and word_agreement(hypothesis.text, expected) < _LEAST_AGREEMENT:
         raise SelfCheckError(f"the model returns {hypothesis.text!r} for the bundled clip, instead of {expected!r}")
 
 
+def transcribe_clip(recognizer: Recognizer) -> str:
+    """Return the transcript of the bundled clip by a model whose expected text is not known.
+
+    Raises:
+        SelfCheckError: It is empty.
+    """
+    (hypothesis,) = recognizer.transcribe([clip()])
+    if not hypothesis.text:
+        raise SelfCheckError("the model returns no words for the bundled clip")
+    return hypothesis.text
+
+
 def warm_up(recognizer: Recognizer) -> None:
     """Transcribe a batch of typical size, so that memory, kernels and CUDA graphs are ready for the first job."""
-    clip = _clip()
-    recording = np.tile(clip, -(-_USUAL_SECONDS * SAMPLE_RATE // len(clip)))[: _USUAL_SECONDS * SAMPLE_RATE]
+    speech = clip()
+    recording = np.tile(speech, -(-_USUAL_SECONDS * SAMPLE_RATE // len(speech)))[: _USUAL_SECONDS * SAMPLE_RATE]
     recognizer.transcribe([recognizer.stage(recording) for _ in range(_USUAL_RECORDINGS)])
 
 
@@ -50,6 +62,7 @@ def word_agreement(text: str, expected: str) -> float:
     return SequenceMatcher(None, text.split(), expected.split(), autojunk=False).ratio()
 
 
-def _clip() -> NDArray[np.float32]:
+def clip() -> NDArray[np.float32]:
+    """Return the samples of the bundled clip, shape (samples,)."""
     samples: NDArray[np.float32] = soundfile.read(CLIP, dtype="float32")[0]
     return samples
