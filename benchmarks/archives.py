@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from nemo.collections.asr.models import EncDecRNNTBPEModel
 from safetensors.torch import load_file
 
@@ -12,6 +11,6 @@ from parakeet_worker.nemo.loading import serving_config
 
 def write_archive(directory: Path, archive: Path) -> None:
     """Write the model of a baked directory to a `.nemo` file, by NeMo's means alone."""
-    model = EncDecRNNTBPEModel(cfg=serving_config(directory, torch.device("cpu")))
+    model = EncDecRNNTBPEModel(cfg=serving_config(directory))
     model.load_state_dict(load_file(directory / WEIGHTS), strict=True)
     model.save_to(str(archive))

@@ -54,8 +54,8 @@ def make_twin(directory: Path) -> tuple[Path, Path]:
 
 def _build(tokenizer: Path) -> EncDecRNNTBPEModel:
     """Build the model: the embedded one's configuration with the sizes of 0.6B v2."""
-    embedded = Settings.from_env({}).model_dir
-    config = serving_config(embedded, torch.device("cpu"))
+    embedded = Settings.from_env({}).model
+    config = serving_config(embedded)
     pieces = _write_tokenizer(embedded / "tokenizer", tokenizer)
     with open_dict(config):
         config.tokenizer = {"type": "bpe", "dir": str(tokenizer)}

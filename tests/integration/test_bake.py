@@ -30,6 +30,7 @@ from parakeet_worker.model.self_check import word_agreement
 from parakeet_worker.nemo.loading import load_model
 from parakeet_worker.nemo.recognizer import NemoRecognizer
 from project import MODEL_DIR, Clip
+from recognizers import Hears
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -72,6 +73,9 @@ def test_a_baked_archive_is_nemos_model(nemo_file: Any, tmp_path: Path, clips: l
     assert (card.name, card.license, card.max_duration) == ("small", "MIT", 180)
     assert card.parameters == sum(parameter.numel() for parameter in restored.parameters())
     assert card.source == {"name": "small.nemo", "sha256": sha256(nemo_file)}
+    embedded = Card.read(MODEL_DIR)
+    assert (card.engine, card.engine_reason) == ("plain", embedded.engine_reason)
+    assert (card.architecture, card.features) == (embedded.architecture, embedded.features)
     files = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
     assert files == {*card.files, CARD}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -101,6 +105,26 @@ def test_another_model_is_noticed(nemo_file: Any, tmp_path: Path) -> None:
     files = {name: sha256(directory / name) for name in Card.read(directory).files}
     with pytest.raises(DifferentModelError, match=r"encoder\.layers\.1\.norm_out\.bias is not as NeMo restores it"):
         prove(nemo_file, directory, files, torch.float32)
+
+
+def test_a_model_that_the_plain_engine_hears_otherwise_is_nemos(
+    nemo_file: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parakeet_worker.bake.prove.load_plain", lambda *_, **__: Hears(""))
+    said = "The plain engine differs from NeMo in recording 1 alone: "
+    said += "token 1 is the end, NeMo's is '▁The' at 0.32 to 0.40 s."
+    with pytest.raises(SystemExit) as raised:
+        bake_main([str(nemo_file), "--out", str(tmp_path / "out"), "--engine", "plain"])
+    assert raised.value.code == f"bake: small is served by NeMo; build with --build-arg ENGINE=nemo. {said}"
+    assert not list(tmp_path.iterdir())
+
+    bake_main([str(nemo_file), "--out", str(tmp_path / "out"), "--engine", "nemo"])
+    card = Card.read(tmp_path / "out")
+    assert (card.engine, card.engine_reason) == ("nemo", said)
+    with pytest.raises(SystemExit, match=r"^bake: small is served by NeMo; build with --build-arg ENGINE=nemo\. The"):
+        bake_main([str(tmp_path / "out"), "--out", str(tmp_path / "copy"), "--engine", "plain"])
+    bake_main([str(tmp_path / "out"), "--out", str(tmp_path / "copy")])
+    bake_main([str(MODEL_DIR), "--out", str(tmp_path / "plain"), "--engine", "plain"])
 
 
 def test_the_embedded_model_is_as_baked() -> None:
@@ -137,7 +161,10 @@ def archive(**files: bytes) -> bytes:
     [
         (b"no archive", "not a .nemo archive"),
         (archive(other__txt=b"x"), "lacks model_config.yaml"),
-        (archive(model_config__yaml=b"target: other.Model", model_weights__ckpt=b"x"), "only TDT models"),
+        (
+            archive(model_config__yaml=b"target: other.Model", model_weights__ckpt=b"x"),
+            "target is Model; only",
+        ),
     ],
 )
 def test_what_cannot_be_baked(tmp_path: Path, content: Any, said: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,10 +15,7 @@ import torch
 from parakeet_worker.bake.convert import BakeError, ModelDescription, bake, copy_baked
 from parakeet_worker.bake.huggingface.download import download
 from parakeet_worker.bake.huggingface.pin import PARAKEET_TDT_0_6B_V2, HubError, find_pin, is_local
-from parakeet_worker.model.card import CARD, Card, sha256
-
-# NVIDIA's figure for the 0.6B v2: up to 24 minutes in one pass (with full attention, on a GPU of 80 GB).
-_DEFAULT_MAX_MINUTES = 24.0
+from parakeet_worker.model.card import CARD, MAX_DURATION, Card, sha256
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -46,6 +43,9 @@ def main(arguments: list[str] | None = None) -> None:
         choices=["bfloat16", "float16", "float32"],
         help="of the weights (default: bfloat16, as a GPU uses them; float32 is for a CPU)",
     )
+    parser.add_argument(
+        "--engine", choices=["plain", "nemo"], help="of the image that the model is for: stop if it cannot serve it"
+    )
     options = parser.parse_args(arguments)
     try:
         card = _bake_source(options)
@@ -60,7 +60,7 @@ def _bake_source(options: argparse.Namespace) -> Card:
     if (Path(options.source) / CARD).is_file():
         if any((options.name, options.description, options.license, options.max_minutes, options.precision)):
             raise BakeError(f"{options.source} is baked already and has its card; it is copied as it is")
-        return copy_baked(Path(options.source), options.out)
+        return copy_baked(Path(options.source), options.out, options.engine)
     with tempfile.TemporaryDirectory(prefix="hub-") as scratch:
         nemo_file, source = _source(options, Path(scratch))
         is_default = source["name"] == PARAKEET_TDT_0_6B_V2.name
@@ -68,10 +68,11 @@ def _bake_source(options: argparse.Namespace) -> Card:
             name=options.name or source["name"].removesuffix(".nemo"),
             description=options.description,
             license=options.license or ("CC-BY-4.0" if is_default else "unspecified"),
-            max_duration=(options.max_minutes or _DEFAULT_MAX_MINUTES) * 60,
+            max_duration=options.max_minutes * 60 if options.max_minutes else MAX_DURATION,
             source=source,
         )
-        return bake(nemo_file, options.out, about, getattr(torch, options.precision or "bfloat16"))
+        precision = getattr(torch, options.precision or "bfloat16")
+        return bake(nemo_file, options.out, about, precision, image_engine=options.engine)
 
 
 def _source(options: argparse.Namespace, scratch: Path) -> tuple[Path, dict[str, str]]:

@@ -16,13 +16,27 @@ from tqdm import tqdm
 
 from parakeet_worker.asr.types import SAMPLE_RATE
 from parakeet_worker.bake.prove import DifferentModelError, prove
-from parakeet_worker.model.card import CARD, CONFIG, TOKENIZER_FILES, WEIGHTS, Card, sha256
+from parakeet_worker.model.card import (
+    CARD,
+    CHECKPOINT,
+    CONFIG,
+    TOKENIZER_FILES,
+    WEIGHTS,
+    WINDOWS,
+    Card,
+    sha256,
+    vocabulary_features,
+)
 
-_CLASS = "nemo.collections.asr.models.rnnt_bpe_models.EncDecRNNTBPEModel"
+# What a configuration may say of a model that is served.
+_SERVED = {
+    "target": ("EncDecRNNTBPEModel", "EncDecHybridRNNTCTCBPEModel", "EncDecCTCModelBPE"),
+    "preprocessor.sample_rate": (str(SAMPLE_RATE),),
+    "encoder._target_": ("ConformerEncoder",),
+    "tokenizer.type": ("bpe",),
+    "loss.loss_name": ("None", "default", "tdt", "warprnnt", "warprnnt_numba", "pytorch", "graph_rnnt"),
+}
 _STEPS = ("unpack", "configuration", "weights", "checksums", "check")
-
-# Shortest and longest window and their overlap, in seconds. Half a minute holds several sentences.
-_WINDOWS = (20.0, 30.0, 3.0)
 
 
 class BakeError(Exception):
@@ -50,8 +64,15 @@ class ModelDescription:
     can_transcribe: bool = True
 
 
-def bake(nemo_file: Path, out: Path, about: ModelDescription, precision: torch.dtype = torch.float32) -> Card:
-    """Turn a `.nemo` file into a model directory, and compare what the worker loads from it with what NeMo restores.
+def bake(
+    nemo_file: Path,
+    out: Path,
+    about: ModelDescription,
+    precision: torch.dtype = torch.float32,
+    *,
+    image_engine: str | None = None,
+) -> Card:
+    """Turn a `.nemo` file into a model directory, and compare what the worker runs from it with NeMo.
 
     `out` appears complete or not at all.
 
@@ -60,9 +81,10 @@ def bake(nemo_file: Path, out: Path, about: ModelDescription, precision: torch.d
         out: The directory to make; it must not exist.
         about: What goes on the card and is not in the archive.
         precision: Precision of the stored weights. The preprocessor's buffers and integer tensors are not converted.
+        image_engine: The engine of the image that the model is for, `plain` or `nemo`, or None if that is not known.
 
     Raises:
-        BakeError: The file is no Parakeet TDT model, or `out` exists.
+        BakeError: The file is no model that is served, `out` exists, or the image has not the model's engine.
     """
     if out.exists():
         raise _exists(out)
@@ -92,33 +114,41 @@ def bake(nemo_file: Path, out: Path, about: ModelDescription, precision: torch.d
         }
         step("check")
         try:
-            restored = prove(nemo_file, directory, files, precision)
+            proof = prove(nemo_file, directory, files, precision)
         except (DifferentModelError, RuntimeError) as error:
             raise BakeError(f"the weights do not fit the configuration: {error}") from error
         card = Card(
             name=about.name,
             description=about.description,
-            parameters=restored.parameters,
+            parameters=proof.parameters,
             architecture=_architecture(config),
             sample_rate=int(config.preprocessor.sample_rate),
             max_duration=about.max_duration,
-            features=_features(list(config.joint.vocabulary)),
+            features=vocabulary_features(list(config.get("joint", config.decoder).vocabulary)),
             license=about.license,
-            windows=_WINDOWS,
-            check=restored.text if about.can_transcribe else None,
+            windows=WINDOWS,
+            engine=proof.engine,
+            engine_reason=proof.engine_reason,
+            check=proof.text if about.can_transcribe else None,
             source=about.source,
             files=files,
         )
+        _check_engine(card, image_engine)
         card.write(directory)
         shutil.move(directory, out)
     return card
 
 
-def copy_baked(source: Path, out: Path) -> Card:
+def copy_baked(source: Path, out: Path, image_engine: str | None = None) -> Card:
     """Check the files of a model directory against its card, and copy it.
 
+    Args:
+        source: The model directory.
+        out: The directory to make; it must not exist.
+        image_engine: The engine of the image that the model is for, `plain` or `nemo`, or None if that is not known.
+
     Raises:
-        BakeError: A file is missing or damaged, or `out` exists.
+        BakeError: A file is missing or damaged, `out` exists, or the image has not the model's engine.
     """
     try:
         card = Card.read(source)
@@ -127,11 +157,18 @@ def copy_baked(source: Path, out: Path) -> Card:
     for name, expected in card.files.items():
         if not (source / name).is_file() or sha256(source / name) != expected:
             raise BakeError(f"{source} is damaged: {name} is not the file that {CARD} lists")
+    _check_engine(card, image_engine)
     try:
         shutil.copytree(source, out)
     except FileExistsError as error:
         raise _exists(out) from error
     return card
+
+
+def _check_engine(card: Card, image_engine: str | None) -> None:
+    # An image with NeMo has the plain engine, too.
+    if card.engine == "nemo" and image_engine == "plain":
+        raise BakeError(f"{card.name} is served by NeMo; build with --build-arg ENGINE=nemo. {card.engine_reason}")
 
 
 def _exists(out: Path) -> BakeError:
@@ -161,20 +198,15 @@ def _unpack(nemo_file: Path, directory: Path) -> None:
             archive.extractall(directory, filter="data")
     except (tarfile.TarError, OSError) as error:
         raise BakeError(f"{nemo_file.name} is not a .nemo archive: {error}") from error
-    if not (directory / CONFIG).is_file() or not (directory / "model_weights.ckpt").is_file():
-        raise BakeError(f"{nemo_file.name} is not a .nemo archive: it lacks {CONFIG} or model_weights.ckpt")
+    if not (directory / CONFIG).is_file() or not (directory / CHECKPOINT).is_file():
+        raise BakeError(f"{nemo_file.name} is not a .nemo archive: it lacks {CONFIG} or {CHECKPOINT}")
 
 
 def _bake_config(archive: Path, directory: Path) -> DictConfig:
     """Write NeMo's configuration, without training and with the tokenizer's files under plain names."""
     config = OmegaConf.load(archive / CONFIG)
     assert isinstance(config, DictConfig)  # noqa: S101 - NeMo writes a mapping
-    if config.get("target") != _CLASS or not config.get("model_defaults", {}).get("tdt_durations"):
-        raise BakeError(f"the model is {config.get('target')}; only TDT models of {_CLASS} are served")
-    if config.preprocessor.sample_rate != SAMPLE_RATE:
-        raise BakeError(
-            f"the model takes {config.preprocessor.sample_rate} Hz; only models of {SAMPLE_RATE} Hz are served"
-        )
+    _check_config(config)
     with open_dict(config):
         for key in ("train_ds", "validation_ds", "test_ds", "optim"):
             config[key] = None
@@ -193,11 +225,20 @@ def _bake_config(archive: Path, directory: Path) -> DictConfig:
     return config
 
 
+def _check_config(config: DictConfig) -> None:
+    """Raise BakeError unless NeMo can run the model for the worker."""
+    for key, served in _SERVED.items():
+        # Of a class, the name without its module.
+        found = str(OmegaConf.select(config, key)).rpartition(".")[2]
+        if found not in served:
+            raise BakeError(f"the model's {key} is {found}; only {' or '.join(served)} can be served")
+
+
 def _bake_weights(archive: Path, directory: Path, precision: torch.dtype) -> None:
     try:
-        weights = torch.load(archive / "model_weights.ckpt", map_location="cpu", weights_only=True, mmap=True)
+        weights = torch.load(archive / CHECKPOINT, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many types for a damaged file
-        raise BakeError("the archive's model_weights.ckpt is damaged") from error
+        raise BakeError(f"the archive's {CHECKPOINT} is damaged") from error
 
     def stored(name: str, tensor: torch.Tensor) -> torch.Tensor:
         is_fixed = name.startswith("preprocessor.") or not tensor.is_floating_point()
@@ -209,16 +250,6 @@ def _bake_weights(archive: Path, directory: Path, precision: torch.dtype) -> Non
 
 def _architecture(config: DictConfig) -> str:
     fast = config.encoder.subsampling == "dw_striding" and config.encoder.subsampling_factor == 8
-    return f"{'Fast' if fast else ''}Conformer-TDT"
-
-
-def _features(vocabulary: list[str]) -> tuple[str, ...]:
-    """Return the features for the card. Punctuation and capitalization are found in the vocabulary."""
-    given = {
-        "Automatic punctuation": any(mark in vocabulary for mark in (".", "▁.")),
-        "Automatic capitalization": any(piece != piece.lower() for piece in vocabulary),
-        "Word-level timestamps": True,
-        "Segment-level timestamps": True,
-        "Character-level timestamps": True,
-    }
-    return tuple(feature for feature, is_given in given.items() if is_given)
+    is_tdt = OmegaConf.select(config, "loss.loss_name") == "tdt"
+    heads = ["TDT" if is_tdt else "RNNT"] * ("joint" in config) + ["CTC"] * ("CTC" in config.target)
+    return "-".join([f"{'Fast' if fast else ''}Conformer", *heads])

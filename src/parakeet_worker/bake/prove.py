@@ -1,17 +1,28 @@
-"""Checking during the bake that the worker loads the same weights as NeMo. Imports all of NeMo."""
+"""Checking during the bake what the worker will run: NeMo's weights, and NeMo's results by the plain engine."""
 
-import itertools
+import gc
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import soundfile
 import torch
+from numpy.typing import NDArray
 
+from parakeet_worker.asr.types import SAMPLE_RATE, Hypothesis, Recognizer
+from parakeet_worker.model.config import UnsupportedModelError
+from parakeet_worker.model.device import Plan
 from parakeet_worker.model.files import ModelFiles
+from parakeet_worker.model.prepare import load as load_plain
 from parakeet_worker.model.self_check import CLIP
 from parakeet_worker.nemo.loading import load_model
+from parakeet_worker.nemo.recognizer import NemoRecognizer
+
+_EXACT = Plan(torch.device("cpu"), torch.float32, batch_seconds=math.inf)
 
 
 class DifferentModelError(Exception):
@@ -19,20 +30,26 @@ class DifferentModelError(Exception):
 
 
 @dataclass(frozen=True)
-class NemoReference:
+class Proof:
     """Facts about a model that NeMo has restored.
 
     Attributes:
         parameters: Number of trainable parameters.
         text: Transcript of the bundled clip by NeMo's `transcribe()`.
+        engine: `plain` if that engine gives NeMo's results, else `nemo`.
+        engine_reason: A sentence on why.
     """
 
     parameters: int
     text: str
+    engine: str
+    engine_reason: str
 
 
-def prove(nemo_file: Path, directory: Path, checksums: Mapping[str, str], precision: torch.dtype) -> NemoReference:
-    """Restore an archive with NeMo, and compare every tensor with the one that the worker loads from a baked directory.
+def prove(nemo_file: Path, directory: Path, checksums: Mapping[str, str], precision: torch.dtype) -> Proof:
+    """Restore an archive with NeMo, and compare it with what the worker runs from the directory baked from it.
+
+    Every tensor is compared. Then the plain engine's hypotheses are compared with NeMo's, both in float32.
 
     Args:
         nemo_file: The archive.
@@ -41,7 +58,7 @@ def prove(nemo_file: Path, directory: Path, checksums: Mapping[str, str], precis
         precision: Precision of the baked weights.
 
     Raises:
-        DifferentModelError: A tensor is missing or different.
+        DifferentModelError: A tensor is different.
         RuntimeError: The weights do not fit the configuration.
     """
     with _quiet():
@@ -49,18 +66,75 @@ def prove(nemo_file: Path, directory: Path, checksums: Mapping[str, str], precis
         from omegaconf import open_dict
 
         files = ModelFiles(directory, checksums)
-        loaded = load_model(directory, torch.device("cpu"), precision, files=files, is_lean=False)
+        loaded = load_model(directory, _EXACT.device, precision, files=files)
         restored = ASRModel.restore_from(str(nemo_file), map_location="cpu").eval()
-        ours, theirs = _tensors(loaded), _tensors(restored)
-        if missing := dict(restored.named_parameters()).keys() - ours.keys():
-            raise DifferentModelError(f"{min(missing)} is not loaded")
-        for name, tensor in ours.items():
-            if name not in theirs or not torch.equal(theirs[name].to(tensor.dtype), tensor):
+        ours = loaded.state_dict()
+        for name, tensor in restored.state_dict().items():
+            if not torch.equal(tensor.to(ours[name].dtype), ours[name]):
                 raise DifferentModelError(f"{name} is not as NeMo restores it")
         with open_dict(restored.cfg):
             restored.cfg.validation_ds = {"use_start_end_token": False}  # transcribe() reads it
         (hypothesis,) = restored.transcribe([str(CLIP)], verbose=False)
-    return NemoReference(sum(parameter.numel() for parameter in restored.parameters()), hypothesis.text)
+        parameters = sum(parameter.numel() for parameter in restored.parameters())
+        del restored, ours
+        gc.collect()  # a large model is not held three times
+        engine, reason = _choose_engine(NemoRecognizer(loaded.float(), _EXACT), files)
+    return Proof(parameters, hypothesis.text, engine, reason)
+
+
+def _choose_engine(reference: Recognizer, files: ModelFiles) -> tuple[str, str]:
+    """Return `plain` if the plain engine gives the results of the reference, else `nemo`, and the card's reason."""
+    recordings = _recordings()
+    try:
+        plain = load_plain(files, _EXACT, stage=lambda _: nullcontext())
+        difference = compare(reference, plain, recordings)
+    except (UnsupportedModelError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        return "nemo", f"The plain engine cannot run it: {reason}."
+    if difference:
+        return "nemo", f"The plain engine differs from NeMo in {difference}."
+    return "plain", (
+        f"The text, tokens, starts and durations of {len(recordings)} recordings, each alone and all in one batch, are "
+        "those of NeMo for each alone, in float32."
+    )
+
+
+def compare(reference: Recognizer, candidate: Recognizer, recordings: Sequence[NDArray[np.float32]]) -> str | None:
+    """Compare the hypotheses of two recognizers: the candidate's for each recording alone and for all in one batch.
+
+    Returns:
+        The first difference, or None.
+    """
+    together = candidate.transcribe(recordings)
+    for number, (recording, batched) in enumerate(zip(recordings, together, strict=True), 1):
+        (expected,), (alone,) = reference.transcribe([recording]), candidate.transcribe([recording])
+        for where, found in (("alone", alone), ("in a batch", batched)):
+            if difference := _difference(expected, found):
+                return f"recording {number} {where}: {difference}"
+    return None
+
+
+def _difference(expected: Hypothesis, found: Hypothesis) -> str | None:
+    ours, theirs = (
+        [f"{token.piece!r} at {token.start:.2f} to {token.end:.2f} s" for token in hypothesis.tokens] + ["the end"]
+        for hypothesis in (found, expected)
+    )
+    for index, (our, their) in enumerate(zip(ours, theirs, strict=False), 1):
+        if our != their:
+            return f"token {index} is {our}, NeMo's is {their}"
+    return None if found.text == expected.text else f"the text is {found.text!r}, NeMo's is {expected.text!r}"
+
+
+def _recordings() -> list[NDArray[np.float32]]:
+    """Return recordings to compare: the bundled clips, and forms of them that differ in length, speed and loudness."""
+    clips = [
+        soundfile.read(path, dtype="float32")[0] for path in (CLIP, *sorted(Path(__file__).parent.glob("clips/*")))
+    ]
+    first, pause = clips[0], np.zeros(SAMPLE_RATE // 2, np.float32)
+    faster = np.interp(np.arange(0, len(first), 1.2), np.arange(len(first)), first).astype(np.float32)
+    noise = np.random.default_rng(0).normal(0, 0.003, len(first)).astype(np.float32)
+    joined = np.concatenate([first, pause, clips[1]])
+    return [*clips, faster, 0.1 * first + noise, first[: SAMPLE_RATE // 3], np.concatenate([pause, pause]), joined]
 
 
 @contextmanager
@@ -71,7 +145,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(logging.NOTSET)
-
-
-def _tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return dict(itertools.chain(model.named_parameters(), model.named_buffers()))

@@ -2,19 +2,27 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 CARD = "card.json"
 CONFIG = "model_config.yaml"
 WEIGHTS = "model.safetensors"
+CHECKPOINT = "model_weights.ckpt"  # the weights in a .nemo file
 TOKENIZER_FILES = {
     "model_path": "tokenizer/tokenizer.model",
     "vocab_path": "tokenizer/vocab.txt",
     "spe_tokenizer_vocab": "tokenizer/tokenizer.vocab",
 }
 """The files of a SentencePiece tokenizer: NeMo's key in `cfg.tokenizer`, and the path in a model directory."""
+
+
+WINDOWS = (20.0, 30.0, 3.0)
+"""The windows of a model that nothing else is known of, as `Card.windows`: half a minute holds several sentences."""
+
+MAX_DURATION = 24 * 60.0
+"""NVIDIA's figure for the longest pass of the 0.6B v2, in seconds (with full attention, on a GPU of 80 GB)."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,8 @@ class Card:
         license: Licence of the weights.
         windows: Shortest and longest window that a long recording is cut into, and their overlap, in seconds. The
             windows are about as long as the recordings that the model was trained on.
+        engine: What serves it: `plain`, this package's own implementation, or `nemo`.
+        engine_reason: A sentence on why: what was compared with NeMo, or why NeMo serves it.
         check: Transcript of the bundled clip by NeMo's own `transcribe()`, or None for a model with untrained weights.
         source: Source of the bake: `name`, and `revision` and `sha256` if known.
         files: SHA-256 in hexadecimal of every other file of the directory, by relative path.
@@ -46,6 +56,8 @@ class Card:
     features: tuple[str, ...]
     license: str
     windows: tuple[float, float, float]
+    engine: str
+    engine_reason: str
     check: str | None
     source: Mapping[str, str]
     files: Mapping[str, str]
@@ -72,6 +84,18 @@ class Card:
     def write(self, directory: Path) -> None:
         """Write `card.json` into a model directory."""
         (directory / CARD).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def vocabulary_features(vocabulary: Collection[str]) -> tuple[str, ...]:
+    """Return the features for a card. Punctuation and capitalization are found in the vocabulary."""
+    given = {
+        "Automatic punctuation": any(mark in vocabulary for mark in (".", "▁.")),
+        "Automatic capitalization": any(piece != piece.lower() for piece in vocabulary),
+        "Word-level timestamps": True,
+        "Segment-level timestamps": True,
+        "Character-level timestamps": True,
+    }
+    return tuple(feature for feature, is_given in given.items() if is_given)
 
 
 def parameter_count(parameters: int) -> str:

@@ -1,166 +1,118 @@
-"""Transcribing a batch with NeMo's preprocessor, encoder and TDT decoder."""
+"""Transcribing a batch with NeMo's preprocessor, encoder and decoder: RNNT, TDT or CTC."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.utils.rnn import pad_sequence
 
-from parakeet_worker.asr.types import DeviceFailedError, Hypothesis, Signal, Token
-from parakeet_worker.model.device import Plan
-from parakeet_worker.nemo.loading import Model
-
-# Shorter recordings are padded with silence to 0.1 s: normalising a feature over time needs at least two mel frames
-# (10 ms each).
-_MIN_SAMPLES = 1_600
-
-# Two minutes: 7.7 MB.
-_MAX_STAGED_SAMPLES = 120 * 16_000
-
-
-class NemoHypothesis(Protocol):
-    """The fields of NeMo's greedy TDT hypothesis that are used; tensors of shape (tokens,), int64."""
-
-    text: str
-    y_sequence: torch.Tensor
-    timestamp: torch.Tensor
-    token_duration: torch.Tensor
-
-
-@dataclass(frozen=True)
-class StagedTensor:
-    """A recording that is on the GPU, or being copied to it.
-
-    Attributes:
-        samples: float32, shape (samples,), on the device.
-        arrived: Event that is recorded when the copy is done.
-    """
-
-    samples: torch.Tensor
-    arrived: torch.cuda.Event
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        return len(self.samples)
+from parakeet_worker.asr.types import Hypothesis, Signal, Token
+from parakeet_worker.model.device import Plan, on_device
+from parakeet_worker.model.staging import Staging
 
 
 class NemoRecognizer:
-    """A baked Parakeet TDT model, run by NeMo's own modules on tensors.
+    """A baked model with an RNNT, TDT or CTC decoder, run by NeMo's own modules on tensors.
+
+    Tokens have the times that NeMo's `transcribe(timestamps=True)` gives them one by one, also in batches.
 
     Args:
-        model: NeMo's modules, on the plan's device.
+        model: NeMo's model, on the plan's device.
         plan: How to run it.
     """
 
-    def __init__(self, model: Model, plan: Plan) -> None:
+    def __init__(self, model: Any, plan: Plan) -> None:  # noqa: ANN401 - NeMo is not typed
         self.model = model
+        self._frame_seconds: float = model.cfg.preprocessor.window_stride * model.encoder.subsampling_factor
+        self._staging = Staging(plan.device)
         self.batch_seconds = plan.batch_seconds
         self.plan = plan
-        self._copies = torch.cuda.Stream(plan.device) if plan.device.type == "cuda" else None
 
     def stage(self, samples: NDArray[np.float32]) -> Signal:
-        """Copy a recording to the GPU from pinned memory, on a stream of its own; see `Recognizer`.
-
-        A recording of over two minutes is not copied before its batch, so that a full queue does not fill the GPU.
-        """
-        if self._copies is None or len(samples) > _MAX_STAGED_SAMPLES:
-            return samples
-        with torch.cuda.stream(self._copies):
-            staged = torch.from_numpy(samples).pin_memory().to(self.plan.device, non_blocking=True)
-            arrived = torch.cuda.Event()
-            arrived.record()
-        return StagedTensor(staged, arrived)
+        """Start to copy a recording to the device; see `Staging.stage`."""
+        return self._staging.stage(samples)
 
     def transcribe(self, batch: Sequence[Signal]) -> list[Hypothesis]:
         """Transcribe recordings together; see `Recognizer`."""
-        try:
-            return self._transcribe(batch)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            if self.plan.device.type != "cuda" or not is_cuda_error(error):
-                raise
-            raise DeviceFailedError(str(error)) from error
+        return on_device(self.plan.device, lambda: self._transcribe(*self._staging.pad(batch)))
 
     @torch.inference_mode()
-    def _transcribe(self, batch: Sequence[Signal]) -> list[Hypothesis]:
+    def _transcribe(self, signal: torch.Tensor, lengths: torch.Tensor) -> list[Hypothesis]:
         model = self.model
-        signal, lengths = self._pad(batch)  # (B, samples) float32, (B,) int64
-        features, feature_lengths = model.preprocessor(
-            input_signal=signal, length=lengths
-        )  # (B, mels, mel frames), (B,)
-        encoded, encoded_lengths = model.encoder(
-            audio_signal=features.to(next(model.encoder.parameters()).dtype), length=feature_lengths
-        )  # (B, channels, encoder frames), (B,)
-        return [self._hypothesis(hypothesis) for hypothesis in self._decode(encoded, encoded_lengths)]
+        features, lengths = model.preprocessor(input_signal=signal, length=lengths)  # (B, mels, mel frames), (B,)
+        precision = next(model.encoder.parameters()).dtype
+        encoded, lengths = model.encoder(audio_signal=features.to(precision), length=lengths)
+        return self._decode(encoded, lengths)
 
-    def _pad(self, batch: Sequence[Signal]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Stack recordings on the device, padded with zeros to the longest.
+    def _decode(self, encoded: torch.Tensor, lengths: torch.Tensor) -> list[Hypothesis]:
+        """Decode the encoder's output, (B, channels, encoder frames), with `lengths`, (B,), in encoder frames."""
+        decoding = self.model.decoding
+        if not hasattr(self.model, "joint"):
+            scores = self.model.decoder(encoder_output=encoded)  # (B, encoder frames, labels)
+            found = decoding.ctc_decoder_predictions_tensor(scores, lengths, return_hypotheses=True)
+            return [self._hypothesis(each.text, *ctc_frames(each.y_sequence, decoding.blank_id)) for each in found]
+        found = decoding.rnnt_decoder_predictions_tensor(encoded, lengths, return_hypotheses=True)
+        labels, starts = [each.y_sequence for each in found], [each.timestamp for each in found]
+        ends = [start + 1 for start in starts]
+        if decoding.durations:
+            durations = self._durations(encoded, labels, starts) if len(found) > 1 else [found[0].token_duration]
+            ends = [start + duration for start, duration in zip(starts, durations, strict=True)]
+        texts = [each.text for each in found]
+        return [self._hypothesis(*each) for each in zip(texts, labels, starts, ends, strict=True)]
+
+    def _durations(
+        self, encoded: torch.Tensor, labels: Sequence[torch.Tensor], starts: Sequence[torch.Tensor]
+    ) -> Sequence[torch.Tensor]:
+        """Compute the durations of TDT tokens that were decoded in a batch.
+
+        Those of NeMo's batched search are wrong: until every stream has its next label, it overwrites the durations
+        of those that have theirs. So the joint is evaluated again, once for each token, at the frame where the token
+        was found and after the tokens before it. That gives what NeMo's search gives for a single stream.
+
+        Args:
+            encoded: The encoder's output, (B, channels, encoder frames).
+            labels: For each stream (tokens,), int64.
+            starts: The encoder frames that they were found at, the same shapes.
 
         Returns:
-            The samples, (B, samples) float32, and their lengths, (B,) int64.
+            The durations in encoder frames, the same shapes, on the CPU.
         """
-        lengths = torch.tensor([max(len(signal), _MIN_SAMPLES) for signal in batch])
-        padded = torch.zeros(len(batch), int(lengths.max()), device=self.plan.device)
-        for row, signal in zip(padded, batch, strict=True):
-            row[: len(signal)] = self._arrive(signal)
-        return padded, lengths.to(self.plan.device)
+        model, counts = self.model, [len(each) for each in labels]
+        streams = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))  # (all tokens,)
+        positions = torch.cat([torch.arange(count) for count in counts])
+        padded = pad_sequence(list(labels), batch_first=True).to(encoded.device)  # (B, most tokens)
+        predicted, _ = model.decoder.predict(padded, add_sos=True)  # (B, most tokens + 1, channels)
+        logits = model.joint.joint(
+            encoded[streams, :, torch.cat(list(starts))][:, None], predicted[streams, positions][:, None]
+        )  # (all tokens, 1, 1, labels + durations)
+        durations = torch.tensor(list(model.decoding.durations))
+        found: Sequence[torch.Tensor] = durations[logits[:, 0, 0, -len(durations) :].argmax(-1).cpu()].split(counts)
+        return found
 
-    def _arrive(self, signal: Signal) -> torch.Tensor:
-        if not isinstance(signal, StagedTensor):
-            return torch.from_numpy(signal)
-        stream = torch.cuda.current_stream(self.plan.device)
-        stream.wait_event(signal.arrived)
-        # The tensor was allocated on the copying stream. Its memory must not be reused while this stream reads it.
-        signal.samples.record_stream(stream)
-        return signal.samples
-
-    def _decode(self, encoded: torch.Tensor, lengths: torch.Tensor) -> Sequence[NemoHypothesis]:
-        decoding = self.model.decoding
-        try:
-            with _without_onednn() if self.plan.device.type == "cpu" else nullcontext():
-                decoded: Sequence[NemoHypothesis] = decoding.rnnt_decoder_predictions_tensor(
-                    encoded, lengths, return_hypotheses=True
-                )
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:
-            # Graphs are captured for the shapes that come, and some drivers fail at that: without them the same batch
-            # takes longer and gives the same. Where there were none, the error is another's.
-            if not decoding.decoding.disable_cuda_graphs():
-                raise
-            decoded = decoding.rnnt_decoder_predictions_tensor(encoded, lengths, return_hypotheses=True)
-        return decoded
-
-    def _hypothesis(self, hypothesis: NemoHypothesis) -> Hypothesis:
-        ids = hypothesis.y_sequence.tolist()
+    def _hypothesis(self, text: str, labels: torch.Tensor, starts: torch.Tensor, ends: torch.Tensor) -> Hypothesis:
         # SentencePiece writes an unknown piece as a double question mark.
-        pieces = ["⁇" if piece == "<unk>" else piece for piece in self.model.tokenizer.ids_to_tokens(ids)]
-        starts, durations = hypothesis.timestamp.tolist(), hypothesis.token_duration.tolist()
-        tokens = tuple(
-            Token(piece, start * self.model.frame_seconds, (start + duration) * self.model.frame_seconds)
-            for piece, start, duration in zip(pieces, starts, durations, strict=True)
-        )
-        return Hypothesis(hypothesis.text, tokens)
+        pieces = ["⁇" if piece == "<unk>" else piece for piece in self.model.tokenizer.ids_to_tokens(labels.tolist())]
+        spans = zip(pieces, starts.tolist(), ends.tolist(), strict=True)
+        seconds = self._frame_seconds
+        return Hypothesis(text, tuple(Token(piece, start * seconds, end * seconds) for piece, start, end in spans))
 
 
-@contextmanager
-def _without_onednn() -> Iterator[None]:
-    """Use torch's own LSTM on a CPU.
+def ctc_frames(labels: torch.Tensor, blank: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Collapse the labels of a CTC model's frames to tokens with times as NeMo gives them.
 
-    oneDNN reorders the weights of an LSTM in every call, which takes several times as long as one step of the
-    prediction network.
+    A token ends where it is first emitted, and starts where the token before it was; the first one starts a frame
+    before its end.
+
+    Args:
+        labels: The best label of each frame, (encoder frames,), int64.
+        blank: The label that stands for none.
+
+    Returns:
+        Labels, starts and ends of the tokens, in encoder frames, each (tokens,).
     """
-    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        torch.backends.mkldnn.enabled = True  # type: ignore[assignment]
-
-
-def is_cuda_error(error: RuntimeError) -> bool:
-    """Return whether an error is CUDA's, such as an illegal address. The process cannot use the GPU after one."""
-    return isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
+    runs, lengths = torch.unique_consecutive(labels, return_counts=True)
+    ends = (lengths.cumsum(0) - lengths)[runs != blank]
+    starts = torch.cat([(ends[:1] - 1).clamp(min=0), ends[:-1]])
+    return runs[runs != blank], starts, ends
