@@ -15,6 +15,8 @@ class Ready:
         worker: The worker's version.
         device: `cpu`, or the name of the GPU.
         precision: The arithmetic of matrix products.
+        engine: `plain` or `nemo`.
+        graphs: Number of CUDA graphs; without any, batches run eagerly.
         concurrency: Jobs that are taken at a time, if the limit on open files allows it.
         batch_limit_s: Longest batch, in padded seconds.
         ready_s: Seconds that loading took.
@@ -26,6 +28,8 @@ class Ready:
     worker: str
     device: str
     precision: str
+    engine: str
+    graphs: int
     concurrency: int
     batch_limit_s: float
     ready_s: float
@@ -39,9 +43,10 @@ class Ready:
 
     def __str__(self) -> str:
         stages = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in self.stages.items())
+        graphs = f"with {self.graphs} CUDA graphs" if self.graphs else "eager"
         revision = f", model {self.revision}" if self.revision else ""
         return (
             f"{self.model} is ready after {self.ready_s:.2f} s: {stages}; on {self.device} in {self.precision}, "
-            f"{self.concurrency} jobs at a time, batches of {self.batch_limit_s:g} s at most{revision}, "
-            f"worker {self.worker}."
+            f"{self.engine} engine, {graphs}, {self.concurrency} jobs at a time, "
+            f"batches of {self.batch_limit_s:g} s at most{revision}, worker {self.worker}."
         )

@@ -5,12 +5,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 import runpod
 from runpod import RunPodLogger
 
+from parakeet_worker.asr.types import GraphCaptureError
 from parakeet_worker.serverless.envelope import Envelope
 from parakeet_worker.serverless.log import drain
 from parakeet_worker.serverless.logger import choose_log_level, is_logged
@@ -20,27 +23,49 @@ from parakeet_worker.serverless.worker import Worker
 
 Handler = Callable[[Any], Awaitable[Envelope]]
 
+_STDERR = 2
+
+Restart = Callable[[Mapping[str, str]], NoReturn]
+
 # Longest wait for the model at the end. All jobs are answered by then: nobody needs what it still decodes.
 _CLOSING_S = 1.0
 
 _log = RunPodLogger()
 
 
-def serve(handler: Handler, worker: Worker, concurrency: int, loop: str = "worker") -> None:
+def replace_process(environ: Mapping[str, str]) -> NoReturn:
+    """Replace this process by one of the same command, with further environment variables."""
+    drain()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Libraries may have opened files, or the device, in a way that the next program would inherit.
+    for descriptor in [int(link.name) for link in Path("/proc/self/fd").iterdir()]:
+        with suppress(OSError):  # that of the listing itself is closed
+            os.set_inheritable(descriptor, descriptor <= _STDERR)
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | environ)  # noqa: S606 - its own
+
+
+def serve(
+    handler: Handler, worker: Worker, concurrency: int, loop: str = "worker", restart: Restart = replace_process
+) -> None:
     """Give the handler to RunPod's SDK, which reads the command line and runs until it is stopped.
 
     On the platform, a worker whose model cannot be loaded, or does not transcribe as it should, logs why and exits
-    before it takes a job.
+    before it takes a job. One whose device is not as it was, after a failed capture of CUDA graphs, starts anew.
 
     Args:
         handler: Answers a job.
         worker: The worker behind the handler.
         concurrency: Jobs to take at a time. Fewer are taken if the limit on open files is too low for them.
         loop: `worker`, or `sdk` for RunPod's own loop.
+        restart: Replaces the process, if CUDA graphs cannot be captured, by one with further environment variables.
     """
 
     async def model_is_fit() -> None:
-        await worker.ready()
+        try:
+            await worker.ready()
+        except GraphCaptureError:
+            restart({"PARAKEET_CUDA_GRAPHS": "false"})
         # Here, since the SDK's local modes, whose output is a result, have no fitness checks.
         worker.start_summary()
 
