@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from parakeet_worker.asr.batching import choose_batch
+from parakeet_worker.asr.batching import choose_batch, cost
 from parakeet_worker.asr.types import SAMPLE_RATE, DeviceFailedError, Recognizer, Signal, WindowResult
 from parakeet_worker.cancellation import CancellationToken
 from parakeet_worker.errors import Code, JobError
@@ -22,6 +22,11 @@ most of that, and the hour is not held up for ever by clips that keep arriving."
 
 # Least audio that may be queued, in seconds: 30 MB.
 _LEAST_ROOM_S = 480.0
+
+# After a batch that was too large for the memory, batches have half its size at most, but never less than this many
+# padded seconds. With each batch of about that size that succeeds the limit grows again: the memory may be free now.
+_LEAST_BUDGET_S = 30.0
+_BUDGET_GROWTH = 1.02
 
 # Container engines kill a worker soon after they have asked it to stop.
 _CLOSING_S = 15.0
@@ -228,24 +233,30 @@ class Scheduler:
         started = time.monotonic()
         try:
             hypotheses = self.recognizer.transcribe([window.signal for window in batch])
-        except Exception as error:  # noqa: BLE001 - every job gets an answer
-            if isinstance(error, DeviceFailedError):
-                self._is_broken = True
-                _fail(batch, _device_failed(error))
-            elif len(batch) > 1:
-                if is_out_of_memory(error):
-                    self._budget = _padded(batch) / 2
-                middle = len(batch) // 2
-                self._decode(batch[:middle])
-                self._decode(batch[middle:])
-            else:
-                _fail(batch, resource_error(error) or error)
+        except DeviceFailedError as error:
+            self._is_broken = True
+            _fail(batch, _device_failed(error))
             return
+        except Exception as error:  # noqa: BLE001 - every job gets an answer
+            if len(batch) == 1:
+                _fail(batch, resource_error(error) or error)
+                return
+            hypotheses = None
+            if is_out_of_memory(error):
+                self._budget = max(_cost(batch) / 2, _LEAST_BUDGET_S)
         except BaseException as error:  # noqa: BLE001 - such as SystemExit: whatever it was, the model cannot be trusted
             self._is_broken = True
             _fail(batch, _device_failed(error))
             return
+        if hypotheses is None:
+            # Not above: the exception's traceback holds what the failed batch allocated.
+            middle = len(batch) // 2
+            self._decode(batch[:middle])
+            self._decode(batch[middle:])
+            return
         ended = time.monotonic()
+        if _cost(batch) > self._budget / 2:
+            self._budget = min(self._budget * _BUDGET_GROWTH, self.recognizer.batch_seconds)
         self.stats = replace(
             self.stats,
             batches=self.stats.batches + 1,
@@ -260,6 +271,10 @@ class Scheduler:
 
 def _padded(batch: Sequence[_Window]) -> float:
     return len(batch) * max(window.seconds for window in batch)
+
+
+def _cost(batch: Sequence[_Window]) -> float:
+    return len(batch) * max(cost(window.seconds) for window in batch)
 
 
 def _fail(batch: Sequence[_Window], error: Exception) -> None:

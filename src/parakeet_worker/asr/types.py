@@ -32,7 +32,7 @@ class Hypothesis:
     """The transcript of a window or a recording.
 
     Attributes:
-        text: The transcript, character for character NeMo's.
+        text: The transcript.
         tokens: Its tokens, in order, with their times.
     """
 
@@ -122,3 +122,7 @@ class Recognizer(Protocol):
 
 class DeviceFailedError(Exception):
     """The device that the model runs on has failed. Only a new process can use it again."""
+
+
+class GraphCaptureError(Exception):
+    """CUDA graphs could not be captured. Only a new process that captures none can use the device."""

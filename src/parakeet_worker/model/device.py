@@ -1,8 +1,14 @@
-"""Choosing the device, the precision and the longest batch, and setting up torch for them."""
+"""Choosing the device, the precision and the longest batch, setting up torch for them, and errors of the device."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+
+from parakeet_worker.asr.types import DeviceFailedError
+
+T = TypeVar("T")
 
 # Longer batches are no faster on a CPU (measured with the small model), take more memory and add latency.
 _CPU_BATCH_SECONDS = 120.0
@@ -12,14 +18,19 @@ _GPU_BATCH_SECONDS = 2_400.0
 
 _LEAST_BATCH_SECONDS = 60.0
 
-# Encoder activations of one padded second in 16-bit precision, in bytes. The subsampling's first output is the largest
-# part: 50 frames x 64 bins x 256 channels x 2 bytes, three times: the input, the output and the workspace of
-# a convolution.
-_BYTES_PER_SECOND = 8_000_000
+# Most that the tensors of a batch take for each padded second in 16-bit precision, in bytes: by engine, and by
+# `benchmarks/dry_run.py` with the sizes of 0.6B. The subsampling's first output alone takes 50 frames x 64 bins x
+# 256 channels x 2 bytes. For windows longer than `batching.LINEAR_S`, whose attention takes more, the scheduler counts
+# more seconds.
+_BYTES_PER_SECOND = {"plain": 2_900_000, "nemo": 5_800_000}
 
-# Share of the memory that is free beside the weights, for those activations. The rest is for the decoder, the attention
-# of long windows, and fragmentation.
+# Share of the memory that is free beside the weights, for those tensors. The rest is for what the dry run cannot show:
+# workspaces of convolutions, which may hold their input and output in another layout, and fragmentation.
 _MEMORY_SHARE = 0.5
+
+# What CUDA graphs hold in 16-bit precision, in bytes: activations of 128 padded seconds (0.45 GB with 0.6B), encoder
+# frames, and the graphs themselves.
+_GRAPHS_BYTES = 700_000_000
 
 # Number of parameters below which 16-bit arithmetic is no faster on a CPU (measured): the matrix products are small.
 _LARGE_MODEL = 100_000_000
@@ -33,12 +44,14 @@ class Plan:
         device: The device.
         precision: Precision of matrix products. On a GPU the weights have it too. On a CPU the weights and everything
             else are float32.
-        batch_seconds: Longest batch, in padded seconds: number of windows times the length of the longest.
+        batch_seconds: Longest batch, in padded seconds; see `choose_batch`.
+        uses_graphs: Whether CUDA graphs are captured.
     """
 
     device: torch.device
     precision: torch.dtype
     batch_seconds: float
+    uses_graphs: bool = False
 
     @property
     def device_name(self) -> str:
@@ -56,7 +69,15 @@ class Plan:
         return self.precision if self.device.type == "cuda" else torch.float32
 
 
-def make_plan(device_name: str, precision_name: str, batch_seconds: float | None, parameters: int) -> Plan:
+def make_plan(
+    device_name: str,
+    precision_name: str,
+    batch_seconds: float | None,
+    parameters: int,
+    *,
+    engine: str = "plain",
+    uses_graphs: bool = False,
+) -> Plan:
     """Return how to run a model on this machine.
 
     Args:
@@ -64,6 +85,8 @@ def make_plan(device_name: str, precision_name: str, batch_seconds: float | None
         precision_name: `auto`, `float32`, `bfloat16` or `float16`.
         batch_seconds: Longest batch, in padded seconds, or None to choose it by device and memory.
         parameters: Number of the model's parameters.
+        engine: `plain` or `nemo`.
+        uses_graphs: Whether to capture CUDA graphs on a GPU.
 
     Raises:
         RuntimeError: CUDA is required and not available, or the GPU has too little free memory.
@@ -75,7 +98,11 @@ def make_plan(device_name: str, precision_name: str, batch_seconds: float | None
         raise RuntimeError("PARAKEET_DEVICE is cuda, and torch finds no GPU that it can use")
     device = torch.device(name)
     precision = _precision(precision_name, device, parameters)
-    return Plan(device, precision, batch_seconds or _batch_seconds(device, parameters, precision))
+    uses_graphs = uses_graphs and name == "cuda"
+    graphs = _GRAPHS_BYTES if uses_graphs else 0
+    if batch_seconds is None:
+        batch_seconds = _batch_seconds(device, parameters, precision, _BYTES_PER_SECOND[engine], graphs)
+    return Plan(device, precision, batch_seconds, uses_graphs)
 
 
 def _precision(name: str, device: torch.device, parameters: int) -> torch.dtype:
@@ -88,12 +115,14 @@ def _precision(name: str, device: torch.device, parameters: int) -> torch.dtype:
     return torch.bfloat16 if parameters >= _LARGE_MODEL else torch.float32
 
 
-def _batch_seconds(device: torch.device, parameters: int, precision: torch.dtype) -> float:
+def _batch_seconds(
+    device: torch.device, parameters: int, precision: torch.dtype, bytes_per_second: int, graphs: int
+) -> float:
     if device.type == "cpu":
         return _CPU_BATCH_SECONDS
     free, _ = torch.cuda.mem_get_info(device)
-    left = free - parameters * precision.itemsize
-    seconds = left * _MEMORY_SHARE / (_BYTES_PER_SECOND * precision.itemsize / 2)
+    left = free - parameters * precision.itemsize - graphs * precision.itemsize / 2
+    seconds = left * _MEMORY_SHARE / (bytes_per_second * precision.itemsize / 2)
     if seconds < _LEAST_BATCH_SECONDS:
         raise RuntimeError(f"the GPU has {free / 1e9:.1f} GB of memory free, too little for the model and a batch")
     return float(min(_GPU_BATCH_SECONDS, seconds))
@@ -102,8 +131,40 @@ def _batch_seconds(device: torch.device, parameters: int, precision: torch.dtype
 def use_plan(plan: Plan, cpu_threads: int) -> None:
     """Set up torch for a plan, for the whole process."""
     torch.set_num_threads(cpu_threads)
+    if plan.device.type == "cuda":
+        # cuDNN's attention makes a plan for each new shape of a batch, which can take longer than the batch.
+        torch.backends.cuda.enable_cudnn_sdp(False)
     if plan.device.type == "cpu" and plan.precision == torch.bfloat16:
         # On processors with bfloat16 instructions oneDNN then rounds the factors of a float32 product to bfloat16, and
         # accumulates in float32. Weights, activations and results stay float32.
         torch.set_float32_matmul_precision("medium")
         torch.backends.mkldnn.conv.fp32_precision = "bf16"  # type: ignore[attr-defined]
+
+
+def on_device(device: torch.device, run: Callable[[], T]) -> T:
+    """Call a function whose errors the scheduler is to handle.
+
+    Raises:
+        torch.OutOfMemoryError: There was too little memory. What the function held is free again.
+        DeviceFailedError: CUDA failed.
+        Exception: Anything else that the function raised.
+    """
+    try:
+        return run()
+    except RuntimeError as error:
+        message = str(error)
+        # CUDA and cuBLAS raise errors of their own where torch's allocator has not failed.
+        is_full = device.type == "cuda" and ("out of memory" in message or "ALLOC_FAILED" in message)
+        if not (is_full or isinstance(error, torch.OutOfMemoryError)):
+            if device.type != "cuda" or not is_cuda_error(error):
+                raise
+            raise DeviceFailedError(message) from error
+    # Another error, outside the `except`: the traceback of the first one keeps the tensors of the batch.
+    torch.cuda.empty_cache()  # does nothing where CUDA is not in use
+    raise torch.OutOfMemoryError(message)
+
+
+def is_cuda_error(error: RuntimeError) -> bool:
+    """Return whether an error is CUDA's, such as an illegal address. The process cannot use the GPU after one."""
+    message = str(error)
+    return isinstance(error, torch.AcceleratorError) or "CUDA error" in message or "CUDA driver error" in message

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parakeet_worker.asr.batching import choose_batch
+from parakeet_worker.asr.batching import LINEAR_S, choose_batch, cost
 
 
 def test_one_window_goes_alone_at_once() -> None:
@@ -19,6 +19,13 @@ def test_like_lengths_share_a_batch() -> None:
 
 def test_the_budget_is_in_padded_seconds() -> None:
     assert len(choose_batch([10.0] * 50, 7, budget=120)) == 12
+
+
+def test_a_long_window_takes_more_of_the_budget() -> None:
+    assert cost(LINEAR_S) == LINEAR_S
+    assert cost(2 * LINEAR_S) == 4 * LINEAR_S
+    assert len(choose_batch([LINEAR_S] * 9, 0, budget=4 * LINEAR_S)) == 4
+    assert len(choose_batch([2 * LINEAR_S] * 9, 0, budget=10 * LINEAR_S)) == 2
 
 
 @given(st.lists(st.floats(0.1, 40.0), min_size=1, max_size=80), st.data(), st.floats(1.0, 500.0))

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+import weakref
 from typing import Any
 
 import numpy as np
@@ -223,6 +224,84 @@ def test_out_of_memory_halves_the_batch_and_loses_no_job(error: Any) -> None:
     recognizer.batches.clear()
     asyncio.run(transcribe(engine, [seconds(10)] * 9))
     assert max(map(len, recognizer.batches)) <= 4
+
+
+def test_batches_grow_back_after_another_has_freed_its_memory() -> None:
+    is_full = True
+
+    def too_much(batch: Any) -> None:
+        if is_full and len(batch) > 1:
+            raise MemoryError
+
+    recognizer = Script(too_much)
+    engine = Scheduler(lambda: recognizer)
+
+    async def at_once(count: int) -> None:
+        first = await busy(engine, recognizer)
+        jobs = [asyncio.create_task(transcribe(engine, [seconds(10)])) for _ in range(count)]
+        await asyncio.sleep(0.05)
+        recognizer.batches.clear()
+        recognizer.gate.set()
+        await asyncio.gather(first, *jobs)
+
+    asyncio.run(at_once(10))
+    is_full = False
+    asyncio.run(at_once(10))
+    assert max(map(len, recognizer.batches)) == 3  # the least that a batch may hold is 30 s
+    for _ in range(30):
+        asyncio.run(at_once(30))
+    assert max(map(len, recognizer.batches)) == 10
+
+
+def test_a_batch_is_free_before_its_halves_are_decoded() -> None:
+    class Tensor:
+        """What a forward pass has allocated."""
+
+    allocated: list[weakref.ref[Tensor]] = []
+    alive: list[int] = []
+
+    def fail(batch: Any) -> None:
+        alive.append(sum(reference() is not None for reference in allocated))
+        tensor = Tensor()
+        allocated.append(weakref.ref(tensor))
+        if len(batch) > 1:
+            raise MemoryError
+
+    recognizer = Script(fail)
+    engine = Scheduler(lambda: recognizer)
+
+    async def many() -> None:
+        first = await busy(engine, recognizer)
+        jobs = [asyncio.create_task(transcribe(engine, [seconds(10)])) for _ in range(4)]
+        await asyncio.sleep(0.05)
+        recognizer.gate.set()
+        await asyncio.gather(first, *jobs)
+
+    asyncio.run(many())
+    assert alive == [0] * 8
+
+
+def test_half_a_batch_of_long_windows_is_half_its_memory() -> None:
+    def too_much(batch: Any) -> None:
+        if len(batch) > 2:
+            raise MemoryError
+
+    recognizer = Script(too_much)
+    recognizer.batch_seconds = 10_000.0
+    engine = Scheduler(lambda: recognizer)
+
+    async def four() -> None:
+        first = await busy(engine, recognizer)
+        jobs = [asyncio.create_task(transcribe(engine, [seconds(400)])) for _ in range(4)]
+        await asyncio.sleep(0.05)
+        recognizer.batches.clear()
+        recognizer.gate.set()
+        await asyncio.gather(first, *jobs)
+
+    asyncio.run(four())
+    assert [len(batch) for batch in recognizer.batches] == [1, 4, 2, 2]
+    asyncio.run(four())
+    assert [len(batch) for batch in recognizer.batches] == [1, 2, 2]
 
 
 def test_a_window_that_cannot_be_decoded_fails_alone() -> None:
