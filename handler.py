@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
-    # The first process of a container would not hear it, and nothing is in hand while the worker is imported.
+    # The first process of a container ignores the signal by default. No job is in hand while the worker is imported.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 if find_spec("parakeet_worker") is None:

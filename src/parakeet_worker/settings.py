@@ -20,11 +20,29 @@ class SettingsError(ValueError):
     """An environment variable has an invalid value, or is not a setting. The message names the variable."""
 
 
-def _model_dir(text: str) -> Path:
-    path = Path(text).expanduser().resolve()
-    if not (path / "card.json").is_file():
-        raise ValueError("must be the directory of a baked model, with a card.json")
-    return path
+# Where RunPod mounts a network volume, and keeps the models that an endpoint names as Hugging Face's cache does.
+_VOLUME = Path("/runpod-volume")
+_MODEL_CACHE = _VOLUME / "huggingface-cache" / "hub"
+
+
+def _model(text: str) -> Path:
+    """Return the baked directory or the .nemo file that a path or the name of a Hugging Face model stands for."""
+    candidates = [Path(text).expanduser()]
+    owner, slash, name = text.partition("/")
+    if slash and not candidates[0].exists():
+        # A model has one snapshot there, or the newest was written last.
+        snapshots = (_MODEL_CACHE / f"models--{owner}--{name}" / "snapshots").glob("*")
+        candidates = [*sorted(snapshots, key=lambda path: path.stat().st_mtime, reverse=True), _VOLUME / text]
+    for path in candidates:
+        if (path.suffix == ".nemo" and path.is_file()) or (path / "card.json").is_file():
+            # Not resolved: Hugging Face's cache links to files whose names are checksums.
+            return path.absolute()
+        if len(archives := list(path.glob("*.nemo"))) == 1:
+            return archives[0]
+    raise ValueError(
+        "must be the directory of a baked model, with a card.json, a .nemo file, or the name of a Hugging Face model "
+        "in RunPod's cache or on the network volume"
+    )
 
 
 def _choice(*choices: str) -> Callable[[str], str]:
@@ -34,12 +52,6 @@ def _choice(*choices: str) -> Callable[[str], str]:
         return text
 
     return parse
-
-
-def _boolean(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError("must be true or false")
-    return text == "true"
 
 
 def _whole_number(most: int, *, has_auto: bool = False) -> Callable[[str], int | None]:
@@ -67,12 +79,20 @@ def _variable(name: str, parse: Callable[[str], object], default: str, meaning: 
 class Settings:
     """The worker's settings. Each field's metadata hold its variable, parser, default (as text) and meaning."""
 
-    model_dir: Path = field(
+    model: Path = field(
         metadata=_variable(
-            "PARAKEET_MODEL_DIR",
-            _model_dir,
+            "PARAKEET_MODEL",
+            _model,
             str(REPOSITORY / "models" / "parakeet-tdt-mini"),
-            "Directory of the baked model.",
+            "Directory of a baked model, a `.nemo` file, or a Hugging Face name in RunPod's cache or on the volume.",
+        )
+    )
+    engine: str = field(
+        metadata=_variable(
+            "PARAKEET_ENGINE",
+            _choice("auto", "plain", "nemo"),
+            "auto",
+            "What runs the model: `auto` (as the bake found right), `plain` or `nemo`.",
         )
     )
     device: str = field(
@@ -89,6 +109,14 @@ class Settings:
             _choice("auto", "float32", "bfloat16", "float16"),
             "auto",
             "Arithmetic of matrix products: `auto`, `float32`, `bfloat16` or `float16`.",
+        )
+    )
+    cuda_graphs: str = field(
+        metadata=_variable(
+            "PARAKEET_CUDA_GRAPHS",
+            _choice("auto", "false"),
+            "auto",
+            "`auto` (CUDA graphs on a GPU, where they give the results of eager runs) or `false`. Plain engine only.",
         )
     )
     concurrency: int | None = field(
@@ -147,14 +175,6 @@ class Settings:
             _whole_number(86_400),
             "300",
             "Longest recording that is decoded in one pass, in seconds; a longer one is cut into windows.",
-        )
-    )
-    lean_imports: bool = field(
-        metadata=_variable(
-            "PARAKEET_LEAN_IMPORTS",
-            _boolean,
-            "true",
-            "`false` imports NeMo whole: the start takes seconds more, the answers are the same.",
         )
     )
     log_format: str = field(

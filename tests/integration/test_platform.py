@@ -381,17 +381,17 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 from handler import handler, settings, worker
 from parakeet_worker.asr.types import DeviceFailedError
-from parakeet_worker.nemo.recognizer import NemoRecognizer
+from parakeet_worker.model.recognizer import PlainRecognizer
 from parakeet_worker.startup import start
 
-decode = NemoRecognizer.transcribe
+decode = PlainRecognizer.transcribe
 
 def transcribe(self, batch):
     if any(len(signal) == 7 * 16_000 for signal in batch):
         raise DeviceFailedError("CUDA error: an illegal memory access was encountered")
     return decode(self, batch)
 
-NemoRecognizer.transcribe = transcribe
+PlainRecognizer.transcribe = transcribe
 if __name__ == "__main__":
     start(handler, settings, worker)
 """

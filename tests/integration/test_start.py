@@ -51,7 +51,7 @@ def deaf(tmp_path: Path) -> Any:
 @pytest.mark.parametrize("spoil", [damaged, deaf])
 def test_an_unfit_worker_exits_before_it_takes_a_job(spoil: Any, tmp_path: Path, server: LoopbackServer) -> None:
     directory, reason = spoil(tmp_path)
-    done = serve(server, PARAKEET_MODEL_DIR=str(directory))
+    done = serve(server, PARAKEET_MODEL=str(directory))
     assert done.returncode == 1
     assert reason in done.stdout
     assert server.requests == []

@@ -61,7 +61,7 @@ def test_every_setting_is_there_with_its_default_and_meaning() -> None:
 
 
 def test_the_image_has_its_model_where_the_hub_says() -> None:
-    assert f"ENV PARAKEET_MODEL_DIR={INPUTS['PARAKEET_MODEL_DIR']['default']}\n" in (ROOT / "Dockerfile").read_text()
+    assert f"ENV PARAKEET_MODEL={INPUTS['PARAKEET_MODEL']['default']}\n" in (ROOT / "Dockerfile").read_text()
 
 
 def test_whatever_can_be_chosen_is_taken() -> None:
@@ -80,7 +80,7 @@ def test_whatever_can_be_chosen_is_taken() -> None:
 
 def test_what_is_no_free_text_cannot_be_wrong() -> None:
     for key in VARIABLES:
-        if INPUTS[key]["type"] == "string" and "options" not in INPUTS[key] and key != "PARAKEET_MODEL_DIR":
+        if INPUTS[key]["type"] == "string" and "options" not in INPUTS[key] and key != "PARAKEET_MODEL":
             with pytest.raises(SettingsError):
                 parse(key, "nonsense")
 

@@ -380,7 +380,6 @@ def worker_process(
         "RUNPOD_SKIP_GPU_CHECK": "true",
         "RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS": "true",
         "PARAKEET_CPU_THREADS": "1",
-        "PARAKEET_LEAN_IMPORTS": os.environ.get("PARAKEET_LEAN_IMPORTS", "true"),
     }
     with (
         log.open("ab") as output,

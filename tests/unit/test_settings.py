@@ -15,7 +15,7 @@ from parakeet_worker.startup import build_worker, is_gpu_missing
 
 def test_an_empty_environment_gives_the_embedded_model() -> None:
     settings = Settings.from_env({})
-    assert settings.model_dir.name == "parakeet-tdt-mini"
+    assert settings.model.name == "parakeet-tdt-mini"
     assert settings.cpu_threads >= 1
 
 
@@ -32,8 +32,8 @@ def test_values_are_typed() -> None:
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("PARAKEET_MODEL_DIR", "/nowhere"),
-        ("PARAKEET_MODEL_DIR", "tests"),
+        ("PARAKEET_MODEL", "/nowhere"),
+        ("PARAKEET_MODEL", "tests"),
         ("PARAKEET_DEVICE", "gpu"),
         ("PARAKEET_CPU_THREADS", "0"),
         ("PARAKEET_CPU_THREADS", "two"),
@@ -51,8 +51,8 @@ def test_nonsense_is_refused_by_name(variable: Any, value: Any) -> None:
 @pytest.mark.parametrize("card", ["", "[]", "{}", '{"name": "x"}'])
 def test_a_damaged_card_is_refused_by_name(tmp_path: Path, card: Any) -> None:
     (tmp_path / "card.json").write_text(card)
-    with pytest.raises(SettingsError, match=r"^PARAKEET_MODEL_DIR must be the directory of a baked model"):
-        build_worker(Settings.from_env({"PARAKEET_MODEL_DIR": str(tmp_path)}))
+    with pytest.raises(SettingsError, match=r"^PARAKEET_MODEL must be the directory of a baked model"):
+        build_worker(Settings.from_env({"PARAKEET_MODEL": str(tmp_path)}))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_numbers_have_two_ends(variable: Any, most: Any) -> None:
     ("variable", "meant"),
     [
         ("PARAKEET_CONCURENCY", "PARAKEET_CONCURRENCY"),
-        ("PARAKEET_MODEL", "PARAKEET_MODEL_DIR"),
+        ("PARAKEET_MODEL_DIR", "PARAKEET_MODEL"),
         ("PARAKEET_MAX_MINUTES", "PARAKEET_MAX_AUDIO_MINUTES"),
         ("PARAKEET_LOGFORMAT", "PARAKEET_LOG_FORMAT"),
     ],
