@@ -9,7 +9,7 @@ BUILD_IMAGE ?= $(firstword $(wildcard ../shared/tools/build-image.sh) docker)
 
 .DEFAULT_GOAL := help
 
-.PHONY: help run serve test test-fast release-check fuzz soak attack image-test bench bench-start bench-loop pictures lint format lock clean
+.PHONY: help run serve test test-fast release-check fuzz soak attack image-test bench bench-start bench-loop gpu-check dry-run pictures lint format lock clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,12 @@ bench-start: $(VENV)/.dev ## Measure the worker's start beside the reference flo
 bench-loop: $(VENV)/.dev ## Measure the worker's loop beside the SDK's: about six minutes.
 	$(BIN)/python benchmarks/loop.py
 
+gpu-check: $(VENV)/.dev ## Check and measure everything that only a GPU can run.
+	$(BIN)/python benchmarks/gpu_check.py
+
+dry-run: $(VENV)/.dev ## Count what a GPU would do, without one: operations, kernels, waits and memory. A minute.
+	$(BIN)/python benchmarks/dry_run.py --table
+
 pictures: $(VENV)/.dev ## Draw the pictures of the documentation anew.
 	$(BIN)/python docs/pictures/timeline.py
 	$(BIN)/python benchmarks/chart.py
@@ -69,18 +75,20 @@ format: $(VENV)/.dev ## Apply the style.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# torch's CUDA libraries stay out of the lock: torch's own metadata brings them where its CUDA build is
+# CUDA's libraries, and Triton, stay out of the locks: torch's own metadata brings them where its CUDA build is
 # installed, and a machine without a GPU needs none of their gigabytes.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --annotation-style line \
+  --custom-compile-command "make lock" --upgrade $(CUDA:%=--no-emit-package %)
+CUDA := triton $(addprefix cuda-,bindings pathfinder toolkit) $(addprefix nvidia-,cublas cuda-cupti cuda-nvrtc cuda-runtime \
+  cudnn-cu13 cufft cufile curand cusolver cusparse cusparselt-cu13 nccl-cu13 nvjitlink nvshmem-cu13 nvtx)
+
+# NeMo caps the versions of packages that serving needs too, so the largest set is resolved first, and the others follow it.
 lock: ## Write the lock files anew from requirements*.in.
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) uv
-	$(BIN)/uv pip compile requirements.in --output-file requirements.txt --upgrade --quiet --universal \
-	  --python-version 3.11 --annotation-style line --custom-compile-command "make lock" \
-	  $$(for name in cublas cuda-cupti cuda-nvrtc cuda-runtime cudnn-cu13 cufft cufile curand cusolver cusparse \
-	    cusparselt-cu13 nccl-cu13 nvjitlink nvshmem-cu13 nvtx; do echo --no-emit-package nvidia-$$name; done) \
-	  --no-emit-package cuda-toolkit --no-emit-package triton
-	$(BIN)/uv pip compile requirements-dev.in --output-file requirements-dev.txt --upgrade --quiet --universal \
-	  --python-version 3.11 --annotation-style line --custom-compile-command "make lock"
+	$(COMPILE) requirements.in requirements-nemo.in --output-file requirements-nemo.txt
+	$(COMPILE) requirements.in --constraint requirements-nemo.txt --output-file requirements.txt
+	$(COMPILE) requirements-dev.in --output-file requirements-dev.txt
 
 clean: ## Remove everything that the other targets made.
 	rm -rf $(VENV) tests/integration/javascript/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info
@@ -94,8 +102,9 @@ $(VENV)/.run: requirements.txt requirements.in pyproject.toml
 	$(PIP) --no-deps --editable .
 	touch $@
 
-$(VENV)/.dev: requirements-dev.txt tests/integration/javascript/package-lock.json $(VENV)/.run
-	$(PIP) -r requirements-dev.txt
+$(VENV)/.dev: requirements-nemo.txt requirements-dev.txt tests/integration/javascript/package-lock.json $(VENV)/.run
+	@echo "Installing NeMo and what the tests and the linters need into $(VENV) (a few minutes, once)."
+	$(PIP) -r requirements-nemo.txt -r requirements-dev.txt
 	if command -v npm >/dev/null; then npm ci --prefix tests/integration/javascript --silent --no-audit --no-fund \
 	  || echo "The JavaScript client's test is left out."; fi
 	touch $@

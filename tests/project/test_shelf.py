@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 ROOT = next(folder for folder in Path(__file__).parents if (folder / "Makefile").is_file())
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -66,7 +66,7 @@ def test_ci_runs_for_main_and_pull_requests() -> None:
 def test_the_image_is_published_for_a_version_or_by_hand() -> None:
     triggers = WORKFLOWS["image"][True]
     assert triggers["push"] == {"tags": ["v*"]}
-    assert set(triggers["workflow_dispatch"]["inputs"]) == {"tag", "model", "revision", "sha256"}
+    assert set(triggers["workflow_dispatch"]["inputs"]) == {"tag", "model", "revision", "sha256", "engine"}
     assert "cancel-in-progress" not in WORKFLOWS["image"]["concurrency"]
 
 

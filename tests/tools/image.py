@@ -24,6 +24,8 @@ FORBIDDEN = {
     "be root": "test $(id -u) = 0",
     "find pip": "python -m pip --version",
     "find a compiler": "command -v gcc cc clang nvcc",
+    "find NeMo": "python -c 'import nemo'",
+    "find Triton": "python -c 'import triton'",
     "find the lists of packages": "find /var/lib/apt/lists -type f | grep .",
     "find code that is not compiled": "test $(find /app -name '*.py' | wc -l) != $(find /app -name '*.pyc' | wc -l)",
 }
