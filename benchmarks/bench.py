@@ -206,7 +206,7 @@ def prepare(name: str, device: str) -> Model:
         return Model(archive, directory, device)
     from parakeet_worker.settings import Settings
 
-    directory, archive = Settings.from_env({}).model_dir, CACHE / "embedded.nemo"
+    directory, archive = Settings.from_env({}).model, CACHE / "embedded.nemo"
     if not archive.exists():
         from archives import write_archive
 

@@ -4,7 +4,7 @@
     python benchmarks/start.py --model twin --rounds 3 --cold
 
 - *reference*: import NeMo, `restore_from`, `transcribe([path])`.
-- *worker*: `python handler.py` with a job of the same clip; also with NeMo imported whole.
+- *worker*: `python handler.py` with a job of the same clip.
 
 Each start is a fresh process. Prints a table, and writes it with the numbers behind it (JSON) to `benchmarks/results/`.
 """
@@ -78,15 +78,11 @@ def reference(model: Model) -> Start:
     return _run([sys.executable, "-c", _REFERENCE, str(model.archive), model.device, str(CLIP)], {}, r"^text: (.*)$")
 
 
-def worker(model: Model, *, is_lean: bool = True) -> Start:
+def worker(model: Model) -> Start:
     """Start the worker with one job."""
     audio = base64.b64encode(CLIP.read_bytes()).decode()
     job = json.dumps({"input": {"audio_url": f"data:audio/flac;base64,{audio}"}})
-    environ = {
-        "PARAKEET_MODEL_DIR": str(model.directory),
-        "PARAKEET_DEVICE": model.device,
-        "PARAKEET_LEAN_IMPORTS": "true" if is_lean else "false",
-    }
+    environ = {"PARAKEET_MODEL": str(model.directory), "PARAKEET_DEVICE": model.device}
     return _run([sys.executable, "-c", _WORKER, "--test_input", job], environ, r"Job result: .*'text': '(.*?)', '")
 
 
@@ -131,7 +127,6 @@ def measure(name: str, model: Model, rounds: int, *, is_cold: bool) -> dict[str,
     subjects: dict[str, Callable[[], Start]] = {
         "reference": lambda: reference(model),
         "worker": lambda: worker(model),
-        "worker, NeMo imported whole": lambda: worker(model, is_lean=False),
     }
     starts: dict[str, list[Start]] = {key: [] for key in subjects}
     for index in range(rounds + (not is_cold)):

@@ -21,7 +21,8 @@ import soundfile
 
 from clips import Recording
 from parakeet_worker.asr.scheduler import Scheduler
-from parakeet_worker.nemo.recognizer import NemoRecognizer
+from parakeet_worker.model.network import Parakeet
+from parakeet_worker.model.recognizer import PlainRecognizer
 
 Stages = dict[str, float]
 
@@ -88,7 +89,7 @@ class Worker:
     """The worker's handler, with `level` jobs in flight. A job carries its audio as a data: URL."""
 
     def __init__(self, model: Model) -> None:
-        os.environ |= {"PARAKEET_MODEL_DIR": str(model.directory), "PARAKEET_DEVICE": model.device}
+        os.environ |= {"PARAKEET_MODEL": str(model.directory), "PARAKEET_DEVICE": model.device}
         os.environ |= {"PARAKEET_CONCURRENCY": "64", "RUNPOD_LOG_LEVEL": "ERROR"}
         sys.path.insert(0, str(Path(__file__).parents[1]))
         import handler
@@ -98,7 +99,7 @@ class Worker:
         assert isinstance(scheduler, Scheduler)
         self._scheduler = scheduler
         asyncio.run(handler.handler(_job(_silence())))
-        assert isinstance(scheduler.recognizer, NemoRecognizer)
+        assert isinstance(scheduler.recognizer, PlainRecognizer)
         self._recognizer = scheduler.recognizer
 
     def run(self, recordings: Sequence[Recording], level: int, with_stages: bool) -> Outcome:
@@ -146,8 +147,8 @@ class Worker:
 
 
 @contextlib.contextmanager
-def _timed_stages(model: Any, is_wanted: bool) -> Iterator[Stages | None]:  # noqa: ANN401 - NeMo is not typed
-    """Measure the seconds in the stages of a NeMo model. On a GPU each stage is waited for, which costs overlap."""
+def _timed_stages(model: Any, is_wanted: bool) -> Iterator[Stages | None]:  # noqa: ANN401 - NeMo's, too
+    """Measure the seconds in the stages of a model. On a GPU each stage is waited for, which costs overlap."""
     if not is_wanted:
         yield None
         return
@@ -166,8 +167,12 @@ def _timed_stages(model: Any, is_wanted: bool) -> Iterator[Stages | None]:  # no
 
         return call
 
-    places = [(model.preprocessor, "forward", "preprocessor"), (model.encoder, "forward", "encoder")]
-    places.append((model.decoding, "rnnt_decoder_predictions_tensor", "decoder"))
+    if isinstance(model, Parakeet):
+        places = [(model.features, "forward", "preprocessor"), (model.search, "decode", "decoder")]
+    else:
+        places = [(model.preprocessor, "forward", "preprocessor")]
+        places.append((model.decoding, "rnnt_decoder_predictions_tensor", "decoder"))
+    places.append((model.encoder, "forward", "encoder"))
     for owner, name, stage in places:
         setattr(owner, name, timed(stage, getattr(owner, name)))
     try:
