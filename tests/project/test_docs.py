@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from audio_files import data_url
 from imports import PACKAGE, SOURCE, all_modules, imported_by
 from parakeet_worker.errors import JobError
 from parakeet_worker.job.request import parse_request, schema
+from parakeet_worker.model.device import make_plan
 from parakeet_worker.settings import Settings
 from project import ROOT, check_schema
 
@@ -24,6 +26,7 @@ FOREIGN = {".venv", "node_modules", ".pytest_cache", ".mypy_cache", ".hypothesis
 PATHS = sorted(path for path in ROOT.rglob("*.md") if not FOREIGN & set(path.relative_to(ROOT).parts))
 TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in PATHS}
 README, API, OPERATE = TEXTS["README.md"], TEXTS["docs/api.md"], TEXTS["docs/operate.md"]
+DEPLOY = TEXTS["docs/deploy.md"]
 CONTRIBUTING, ARCHITECTURE = TEXTS["CONTRIBUTING.md"], TEXTS["docs/architecture.md"]
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
@@ -120,6 +123,24 @@ def test_settings_table() -> None:
 def test_settings_that_are_mentioned_exist(name: str) -> None:
     known = {field.metadata["variable"] for field in fields(Settings)}
     assert set(re.findall(r"\bPARAKEET_[A-Z_]*[A-Z]\b", TEXTS[name])) <= known
+
+
+@pytest.mark.parametrize("size_gb", [8, 16, 24, 48])
+def test_the_longest_batches(monkeypatch: pytest.MonkeyPatch, size_gb: int) -> None:
+    [shown] = re.findall(rf"^\| {size_gb} GB[^|]*\| ([\d,]+) s[^|]*\| ([\d,]+) s \|$", DEPLOY, re.MULTILINE)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (int((size_gb - 0.8) * 1e9), size_gb * 10**9))
+    for engine, seconds in zip(("plain", "nemo"), shown, strict=True):
+        plan = make_plan("cuda", "auto", None, 617_800_000, engine=engine, uses_graphs=engine == "plain")
+        assert f"{round(plan.batch_seconds, -1):,.0f}" == seconds, engine
+
+
+def test_the_options_of_the_bake() -> None:
+    options = re.findall(r'"(--[\w-]+)"', (SOURCE / PACKAGE / "bake/__main__.py").read_text())
+    named = set(re.findall(r"`(--[\w-]+)", section(DEPLOY, "Models")))
+    assert options
+    assert named | {"--out"} == set(options)
 
 
 def test_examples_are_real(ask: Any) -> None:
