@@ -1,8 +1,8 @@
 """The help of the command line, without loading anything else."""
 
 import sys
-from types import ModuleType, SimpleNamespace
-from typing import cast
+
+from parakeet_worker.serverless.sdk import import_sdk
 
 HELP_OPTIONS = frozenset({"-h", "--h", "--he", "--hel", "--help"})
 """What argparse takes for `--help`."""
@@ -22,8 +22,7 @@ def print_help() -> None:
     Raises:
         SystemExit: Always.
     """
-    # When it is imported, it asks for the processor's name by a program that runs for more than a second.
-    sys.modules["cpuinfo"] = cast(ModuleType, SimpleNamespace(get_cpu_info=dict))
+    import_sdk()
     from runpod.serverless import parser
 
     parser.epilog = _EPILOG
