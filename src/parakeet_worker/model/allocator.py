@@ -10,7 +10,7 @@ def keep_large_blocks() -> None:
     """Make glibc keep freed blocks of any size for reuse. Does nothing with another C library.
 
     By default glibc returns the memory of large tensors to the kernel, which then zeroes the memory of the next ones
-    page by page. That takes a third of the time of a large batch on a CPU. Only the main arena can keep large blocks,
+    page by page. That takes a tenth of the time of a batch on a CPU. Only the main arena can keep large blocks,
     so all threads are made to use it. Call this before the first thread starts.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
