@@ -120,7 +120,10 @@ def _choose_engine(settings: Settings, card: Card) -> str:
         reason = "PARAKEET_ENGINE is nemo"
         if settings.engine == "auto":
             reason = f"PARAKEET_MODEL needs it: {card.engine_reason.rstrip('.')}"
-        raise SettingsError(f"NeMo is not installed, and {reason}; build the image with --build-arg ENGINE=nemo")
+        raise SettingsError(
+            f"NeMo is not installed, and {reason}; build the image with --build-arg ENGINE=nemo, "
+            "or pip install -r requirements-nemo.txt"
+        )
     return engine
 
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from archives import write_archive
 from cpu import CPU
 from loopback import LoopbackServer
-from parakeet_worker.bake.__main__ import main as bake_main
+from parakeet_worker.bake.command import main as bake_main
 from parakeet_worker.bake.huggingface.__main__ import main as download_main
 from parakeet_worker.bake.huggingface.pin import PARAKEET_TDT_0_6B_V2, Pin
 from parakeet_worker.bake.prove import DifferentModelError, prove
@@ -95,6 +95,15 @@ def test_weights_are_baked_in_16_bits_for_a_gpu(nemo_file: Any, tmp_path: Path, 
     assert (
         word_agreement(" ".join(heard), " ".join(clip.text for clip in clips[:8])) > 0.8
     )  # a model this small minds the rounding
+
+
+def test_a_bake_without_nemo_says_how_to_get_it(tmp_path: Path) -> None:
+    code = (
+        "import runpy, sys; sys.modules['nemo'] = None; runpy.run_module('parakeet_worker.bake', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "bake: NeMo is not installed; install it with: pip install -r requirements-nemo.txt\n"
 
 
 def test_another_model_is_noticed(nemo_file: Any, tmp_path: Path) -> None:

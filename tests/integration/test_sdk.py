@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import requests
+import torch
 from runpod.serverless.modules.rp_job import run_job
 
 from audio_files import data_url, encode, tone
@@ -278,6 +279,16 @@ def test_a_start_in_json() -> None:
     # On RunPod there should be a GPU.
     (warning,) = [line for line in lines if line["level"] == "WARN"]
     assert warning["message"].startswith("PARAKEET_DEVICE is auto, and torch finds no GPU")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_log_says_why_a_model_is_not_loaded() -> None:
+    done = run_handler(PARAKEET_DEVICE="cuda")
+    assert "the worker could not load its model" in done.stdout
+    assert (
+        "ERROR  | local_test | PARAKEET_DEVICE is cuda, and torch finds no GPU that it can use (RuntimeError at "
+        in done.stdout
+    )
 
 
 IMPORT = """

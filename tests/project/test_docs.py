@@ -137,7 +137,7 @@ def test_the_longest_batches(monkeypatch: pytest.MonkeyPatch, size_gb: int) -> N
 
 
 def test_the_options_of_the_bake() -> None:
-    options = re.findall(r'"(--[\w-]+)"', (SOURCE / PACKAGE / "bake/__main__.py").read_text())
+    options = re.findall(r'"(--[\w-]+)"', (SOURCE / PACKAGE / "bake/command.py").read_text())
     named = set(re.findall(r"`(--[\w-]+)", section(DEPLOY, "Models")))
     assert options
     assert named | {"--out"} == set(options)

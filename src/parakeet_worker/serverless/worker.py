@@ -110,9 +110,12 @@ class Worker:
         """Return the envelope for an exception. Log where it was raised if it is a fault of the worker."""
         job_error = error if isinstance(error, JobError) else resource_error(error)
         if job_error is None or (job_error.code in _FAULTS and job_error.__cause__):
-            # The text of an exception could hold a signed URL: log only where it was raised.
             cause = job_error.__cause__ if job_error and job_error.__cause__ else error
-            _log.error(f"{type(cause).__name__} at {_where(cause)}", job_id)
+            said = f"{type(cause).__name__} at {_where(cause)}"
+            # The text of an exception could hold a signed URL, unless it comes from loading the model.
+            if job_error and job_error.code is Code.MODEL_UNAVAILABLE:
+                said = f"{str(cause).partition(chr(10))[0]} ({said})"
+            _log.error(said, job_id)
         if job_error is None:
             return internal_failure()
         if job_error.code is not Code.OUT_OF_MEMORY:
