@@ -105,7 +105,7 @@ def test_what_graphs_read_is_held(plain: PlainRecognizer) -> None:
     # The encoder comes to keep other position terms than the graphs read.
     plain.model.encode(torch.zeros(1, 16_000 * 30), torch.tensor([16_000 * 30]))
     gc.collect()
-    assert len(read) > 100
+    assert len(read) > 80
     assert not any(storage.expired() for storage in read)
     assert encoder.replays
     assert decoder.replays

@@ -214,7 +214,9 @@ class JobLoop(JobScaler):  # type: ignore[misc]  # the SDK is not typed
     async def stop_job(self, job_id: str) -> bool:
         """Cancel a job, or have it cancelled when it arrives; see `JobScaler`."""
         self._stopped.add(job_id)
-        await asyncio.sleep(0)  # see _begin()
+        if job_id not in self.jobs_tasks:
+            return False  # _begin() cancels it
+        await asyncio.sleep(0)  # it may have begun just now: see _begin()
         return bool(await super().stop_job(job_id))
 
     async def _drain(self, seconds: float) -> None:
