@@ -55,7 +55,9 @@ bench-start: $(VENV)/.dev ## Measure the worker's start beside the reference flo
 bench-loop: $(VENV)/.dev ## Measure the worker's loop beside the SDK's: about six minutes.
 	$(BIN)/python benchmarks/loop.py
 
-gpu-check: $(VENV)/.dev ## Check and measure everything that only a GPU can run.
+gpu-check: $(VENV)/.run ## Check and measure everything that only a GPU can run.
+	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("There is no GPU that PyTorch can use: nothing was checked.")'
+	$(MAKE) $(VENV)/.dev
 	$(BIN)/python benchmarks/gpu_check.py
 
 dry-run: $(VENV)/.dev ## Count what a GPU would do, without one: operations, kernels, waits and memory. A minute.
