@@ -93,14 +93,13 @@ class Decoder:
     """The search over both networks. It computes in float32: in 16 bits the best two labels are often equal.
 
     Args:
-        prediction: The prediction network, loaded.
-        joint: The joint network, loaded.
+        prediction: The prediction network, loaded, in float32.
+        joint: The joint network, loaded, in float32.
         config: The model's sizes.
     """
 
     def __init__(self, prediction: PredictionNetwork, joint: JointNetwork, config: ModelConfig) -> None:
-        parameters = {name: parameter.detach().float() for name, parameter in prediction.prediction.named_parameters()}
-        joint = joint.float()
+        parameters = dict(prediction.prediction.named_parameters())
         self._enc, self._pred, self._out = joint.enc, joint.pred, joint.out
         self._activation = _ACTIVATIONS[config.joint_activation]
         self._blank, self._layers, self._max_symbols = config.labels, config.predictor_layers, config.max_symbols
@@ -155,10 +154,10 @@ class Decoder:
         return self._table.new_zeros(count + 1, self._enc.out_features)
 
     def streams(self, count: int, frames: Tensor) -> Streams:
-        """Return streams that have not begun, over `frames`."""
+        """Return room for the streams of a batch, over `frames`; `begin` fills it."""
         end, position, run = torch.zeros(3, count, dtype=torch.int64, device=frames.device)
-        state, prediction = self._initial_state.repeat(1, count, 1), self._initial_prediction.repeat(count, 1)
-        return Streams(frames, end, position, run, state, prediction)
+        state = frames.new_zeros(self._initial_state.shape[0], count, self._initial_state.shape[2])
+        return Streams(frames, end, position, run, state, frames.new_zeros(count, frames.shape[1]))
 
     def begin(self, streams: Streams, encoded: Tensor, lengths: Tensor) -> None:
         """Give a batch to the first streams; see `search`. The others have ended, at position 0."""

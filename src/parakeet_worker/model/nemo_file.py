@@ -22,18 +22,22 @@ class NemoFile:
 
     Args:
         path: The file.
+
+    Raises:
+        DamagedModelError: The file is no `.nemo` file, or its configuration is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._config = parse_config(self._content(CONFIG))
 
     def config(self) -> Mapping[str, Any]:
         """Return NeMo's configuration; see `ModelSource`."""
-        return parse_config(self._content(CONFIG))
+        return self._config
 
     def tokenizer(self) -> bytes:
         """Return the SentencePiece model, which the configuration names; see `ModelSource`."""
-        name = self.config().get("tokenizer", {}).get("model_path")
+        name = self._config.get("tokenizer", {}).get("model_path")
         if not name:
             raise DamagedModelError(f"{self._path.name} has no SentencePiece tokenizer")
         return self._content(name.removeprefix("nemo:"))

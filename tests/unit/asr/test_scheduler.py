@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,18 @@ async def busy(engine: Scheduler, recognizer: Script) -> asyncio.Task[Any]:
     task = asyncio.create_task(transcribe(engine, [seconds(0.5)]))
     await asyncio.to_thread(recognizer.began.wait, 10)
     return task
+
+
+async def together(
+    engine: Scheduler, recognizer: Script, lengths: Sequence[float], *, return_exceptions: bool = False
+) -> list[Any]:
+    """Queue jobs of these lengths, in seconds, while the model is held. Return what each gets, the holder first."""
+    first = await busy(engine, recognizer)
+    jobs = [asyncio.create_task(transcribe(engine, [seconds(length)])) for length in lengths]
+    await asyncio.sleep(0.05)
+    recognizer.batches.clear()
+    recognizer.gate.set()
+    return await asyncio.gather(first, *jobs, return_exceptions=return_exceptions)
 
 
 def test_a_job_alone_starts_at_once() -> None:
@@ -208,15 +221,8 @@ def test_out_of_memory_halves_the_batch_and_loses_no_job(error: Any) -> None:
     recognizer = Script(too_much)
     engine = Scheduler(lambda: recognizer)
 
-    async def many() -> Any:
-        first = await busy(engine, recognizer)
-        jobs = [asyncio.create_task(transcribe(engine, [seconds(10)])) for _ in range(9)]
-        jobs.append(asyncio.create_task(transcribe(engine, [seconds(50)])))
-        await asyncio.sleep(0.05)
-        recognizer.gate.set()
-        return await asyncio.gather(first, *jobs, return_exceptions=True)
-
-    *results, too_long = asyncio.run(many())
+    jobs = together(engine, recognizer, [10] * 9 + [50], return_exceptions=True)
+    *results, too_long = asyncio.run(jobs)
     assert [result[0].text for result in results] == ["8000"] + ["160000"] * 9
     assert isinstance(too_long, JobError)
     assert too_long.code is Code.OUT_OF_MEMORY
@@ -236,20 +242,12 @@ def test_batches_grow_back_after_another_has_freed_its_memory() -> None:
     recognizer = Script(too_much)
     engine = Scheduler(lambda: recognizer)
 
-    async def at_once(count: int) -> None:
-        first = await busy(engine, recognizer)
-        jobs = [asyncio.create_task(transcribe(engine, [seconds(10)])) for _ in range(count)]
-        await asyncio.sleep(0.05)
-        recognizer.batches.clear()
-        recognizer.gate.set()
-        await asyncio.gather(first, *jobs)
-
-    asyncio.run(at_once(10))
+    asyncio.run(together(engine, recognizer, [10] * 10))
     is_full = False
-    asyncio.run(at_once(10))
+    asyncio.run(together(engine, recognizer, [10] * 10))
     assert max(map(len, recognizer.batches)) == 3  # the least that a batch may hold is 30 s
     for _ in range(30):
-        asyncio.run(at_once(30))
+        asyncio.run(together(engine, recognizer, [10] * 30))
     assert max(map(len, recognizer.batches)) == 10
 
 
@@ -270,14 +268,7 @@ def test_a_batch_is_free_before_its_halves_are_decoded() -> None:
     recognizer = Script(fail)
     engine = Scheduler(lambda: recognizer)
 
-    async def many() -> None:
-        first = await busy(engine, recognizer)
-        jobs = [asyncio.create_task(transcribe(engine, [seconds(10)])) for _ in range(4)]
-        await asyncio.sleep(0.05)
-        recognizer.gate.set()
-        await asyncio.gather(first, *jobs)
-
-    asyncio.run(many())
+    asyncio.run(together(engine, recognizer, [10] * 4))
     assert alive == [0] * 8
 
 
@@ -290,17 +281,9 @@ def test_half_a_batch_of_long_windows_is_half_its_memory() -> None:
     recognizer.batch_seconds = 10_000.0
     engine = Scheduler(lambda: recognizer)
 
-    async def four() -> None:
-        first = await busy(engine, recognizer)
-        jobs = [asyncio.create_task(transcribe(engine, [seconds(400)])) for _ in range(4)]
-        await asyncio.sleep(0.05)
-        recognizer.batches.clear()
-        recognizer.gate.set()
-        await asyncio.gather(first, *jobs)
-
-    asyncio.run(four())
+    asyncio.run(together(engine, recognizer, [400] * 4))
     assert [len(batch) for batch in recognizer.batches] == [1, 4, 2, 2]
-    asyncio.run(four())
+    asyncio.run(together(engine, recognizer, [400] * 4))
     assert [len(batch) for batch in recognizer.batches] == [1, 2, 2]
 
 
@@ -312,14 +295,7 @@ def test_a_window_that_cannot_be_decoded_fails_alone() -> None:
     recognizer = Script(poisoned)
     engine = Scheduler(lambda: recognizer)
 
-    async def many() -> Any:
-        first = await busy(engine, recognizer)
-        jobs = [asyncio.create_task(transcribe(engine, [seconds(n)])) for n in [2.9, 3, 3.1, 2.95]]
-        await asyncio.sleep(0.05)
-        recognizer.gate.set()
-        return await asyncio.gather(first, *jobs, return_exceptions=True)
-
-    results = asyncio.run(many())
+    results = asyncio.run(together(engine, recognizer, [2.9, 3, 3.1, 2.95], return_exceptions=True))
     assert [type(result) for result in results] == [list, list, ValueError, list, list]
 
 
