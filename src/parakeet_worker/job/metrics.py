@@ -36,8 +36,10 @@ class JobMetrics:
         self.batch: int | None = None
 
     def add_windows(self, results: Iterable[WindowResult]) -> None:
-        """Add the stages `queue` and `model`, and the batch, from the results of the job's windows."""
+        """Add the stages `queue` and `model`, and the batch, from the results of the job's windows, if it has any."""
         windows = list(results)
+        if not windows:
+            return
         batches = {(window.started, window.ended) for window in windows}
         self.timer.add("queue", max(window.started - window.queued for window in windows))
         self.timer.add("model", sum(ended - started for started, ended in batches))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from parakeet_worker.asr.alignment import align
 from parakeet_worker.asr.merging import merge_windows
 from parakeet_worker.asr.types import Hypothesis, Token, WindowSpan
 
@@ -63,3 +64,93 @@ def test_one_window_is_as_it_was() -> None:
     assert merge_windows(
         [(WindowSpan(0, 0, 5), Hypothesis("", ())), (WindowSpan(2, 5), Hypothesis("", ()))]
     ) == Hypothesis("", ())
+
+
+def test_no_window_has_no_words() -> None:
+    assert merge_windows([]) == Hypothesis("", ())
+
+
+def test_the_only_window_with_sound_is_timed_from_the_start_of_the_recording() -> None:
+    heard = Hypothesis("so it is", (Token("▁so", 0.1, 0.3), Token("▁it", 3.1, 3.3), Token("▁is", 9.0, 9.2)))
+    merged = merge_windows([(WindowSpan(20.0, 23.0, 28.0), heard)])
+    assert merged.text == "it"
+    assert merged.tokens == (Token("▁it", pytest.approx(23.1), pytest.approx(23.3)),)  # type: ignore[arg-type]
+
+
+def test_windows_with_silence_between_them_have_no_word_in_common() -> None:
+    first = WindowSpan(0.0, 0.0, 10.0), Hypothesis("go", (Token("▁go", 9.8, 9.98),))
+    second = WindowSpan(10.1, 10.1, math.inf), Hypothesis("go", (Token("▁go", 0.02, 0.2),))
+    assert merge_windows([first, second]).text == "go go"
+
+
+def heard(*pieces: str) -> Hypothesis:
+    """A hypothesis of pieces, each a second after the other and half a second long."""
+    tokens = tuple(Token(piece, index + 0.25, index + 0.75) for index, piece in enumerate(pieces))
+    return Hypothesis("".join(pieces).replace("▁", " ").strip(), tokens)
+
+
+def texts(hypothesis: Hypothesis) -> list[str]:
+    """The text of a hypothesis: its own, and those of its pieces and its timestamps, which must be the same."""
+    aligned = align(hypothesis.text, hypothesis.tokens, 100.0)
+    assert "".join(token.piece for token in hypothesis.tokens).replace("▁", " ").strip() == hypothesis.text
+    assert " ".join(span.text for span in aligned.words) == hypothesis.text
+    assert " ".join(span.text for span in aligned.segments) == hypothesis.text
+    assert "".join(span.text for span in aligned.chars) == hypothesis.text
+    return [span.text for span in aligned.segments]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "segments"),
+    [
+        (["▁hel", "lo", "▁.", "▁world"], ["hello.", "world"]),
+        (["▁hel", "lo", "▁", ".", "▁world"], ["hello.", "world"]),
+        (["▁hello", "▁.", "▁.", "▁world", "▁?"], ["hello.", "world?"]),
+        (["▁hello.", "▁.", "▁world"], ["hello.", "world"]),
+        (["▁hello", "▁!", "▁?", "▁world"], ["hello!?", "world"]),
+        (["▁.", "▁hello", "▁,", "▁world"], ["hello, world"]),
+        (["▁", ".", "▁,", "▁hello"], ["hello"]),
+        (["▁this", "▁&", "▁that", "▁%"], ["this & that %"]),
+        (["▁this", "▁⁇", "▁that"], ["this ⁇ that"]),
+        (["▁well", "▁-", "▁you", "▁–", "▁know"], ["well - you – know"]),
+        (["▁."], []),
+        (["▁.", "▁."], []),
+    ],
+)
+def test_a_mark_that_stands_alone_joins_the_word_before_it(pieces: Any, segments: Any) -> None:
+    assert texts(merge_windows([(WindowSpan(), heard(*pieces))])) == segments
+
+
+def test_a_mark_that_stands_alone_takes_the_end_of_its_word() -> None:
+    merged = merge_windows([(WindowSpan(), heard("▁hello", "▁", ".", "▁world"))])
+    words = align(merged.text, merged.tokens, 100.0).words
+    assert [(word.text, word.start, word.end) for word in words] == [("hello.", 0.25, 0.75), ("world", 3.25, 3.75)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "text"),
+    [
+        (["▁hello"], ["▁.", "▁world"], "hello. world"),
+        (["▁hello", "."], ["▁.", "▁world"], "hello. world"),
+        (["▁.", "▁hello"], ["▁,", "▁."], "hello,."),
+        (["▁."], ["▁.", "▁world"], "world"),
+        ([], ["▁.", "▁world"], "world"),
+        (["▁."], ["▁?"], ""),
+    ],
+)
+def test_a_mark_at_the_start_of_a_window_joins_the_word_before_the_window(first: Any, second: Any, text: Any) -> None:
+    windows = [(WindowSpan(0.0, 0.0, 10.0), heard(*first)), (WindowSpan(10.0, 10.0, math.inf), heard(*second))]
+    merged = merge_windows(windows)
+    assert merged.text == text
+    texts(merged)
+
+
+def test_a_mark_that_stands_alone_and_comes_late_stays_with_its_word() -> None:
+    first = WindowSpan(0.0, 0.0, 5.0), Hypothesis("so .", (Token("▁so", 4.4, 4.6), Token("▁.", 6.0, 6.0)))
+    second = WindowSpan(2.0, 5.0, math.inf), Hypothesis("it", (Token("▁it", 5.0, 5.2),))
+    assert merge_windows([first, second]).text == "so. it"
+
+
+def test_a_word_without_tokens_stays_with_the_one_before_it() -> None:
+    first = WindowSpan(0.0, 0.0, 5.0), Hypothesis("so it", (Token("▁so▁it", 1.0, 1.5),))
+    second = WindowSpan(5.0, 5.0, math.inf), Hypothesis("is", (Token("▁is", 1.0, 1.5),))
+    assert merge_windows([first, second]).text == "so it is"

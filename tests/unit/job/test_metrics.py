@@ -11,7 +11,7 @@ from parakeet_worker.serverless.log import json_line
 
 
 def heard(queued: float, started: float, ended: float, batch: int) -> WindowResult:
-    return WindowResult(Hypothesis("secret words", ()), queued, started, ended, batch)
+    return WindowResult(lambda: Hypothesis("secret words", ()), queued, started, ended, batch)
 
 
 def clock_of(*times: float) -> Any:
@@ -41,6 +41,13 @@ def test_a_transcription() -> None:
         "transcribe ok: 61.520 s of audio in 0.500 s (RTFx 123), "
         "download 0.200 s, queue 0.500 s, model 0.750 s, batch 4"
     )
+
+
+def test_a_silent_recording_needs_no_model() -> None:
+    record = JobMetrics(clock_of(0.0, 0.5, 0.5))
+    record.action, record.audio_s = "transcribe", 20.0
+    record.add_windows([])
+    assert str(record) == "transcribe ok: 20.000 s of audio in 0.500 s (RTFx 40)"
 
 
 def test_a_failure_has_no_rtfx() -> None:
