@@ -16,6 +16,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -252,9 +253,16 @@ def check_memory(subject: Subject, recognizer: PlainRecognizer | None = None) ->
     if kept > 1_000_000:
         raise RuntimeError(f"{kept / 1e6:,.0f} MB of a failed batch are still held")
     recognizer.batch_seconds = 1e9
-    scheduler = Scheduler(lambda: recognizer)
-    scheduler.start()
+    are_queued = threading.Event()
+
+    def load() -> PlainRecognizer:
+        are_queued.wait()
+        return recognizer
+
+    # All clips in one batch, which would take too long for the scheduler's own choice.
+    scheduler = Scheduler(load, choose=lambda lengths, *_: list(range(len(lengths))))
     results = [scheduler.submit(clip()) for _ in range(size)]
+    are_queued.set()
     texts = {result.result(300).hypothesis.text for result in results}
     batches = scheduler.stats.batches
     scheduler.close()

@@ -206,7 +206,7 @@ def _load(settings: Settings, card: Card, source: "ModelSource", engine: str) ->
         engine=engine,
         graphs=len(graphs or ()),
         concurrency=settings.concurrency_on_device,
-        batch_limit_s=plan.batch_seconds,
+        batch_limit_s=round(plan.batch_seconds),
         ready_s=round(timer.elapsed, 2),
         stages=timer.seconds,
     )

@@ -14,6 +14,7 @@ from capture import capture
 from gpu_check import FAILED, FELL_BACK, NO_GPU, PASSED, Result, Subject, report, run_alone, run_check
 from parakeet_worker.asr.types import Hypothesis
 from project import MODEL_DIR, ROOT
+from recognizers import FakeRecognizer
 
 SUBJECT = Subject(MODEL_DIR, torch.device("cpu"), "float32", clips=4)
 
@@ -108,7 +109,7 @@ def test_copies() -> None:
     assert (result.status, result.detail) == (PASSED, "40 clips staged, as ndarray, with equal results")
 
 
-class Exhausted:
+class Exhausted(FakeRecognizer):
     """A recognizer with memory for 300 clips."""
 
     batch_seconds = 120.0
@@ -116,10 +117,7 @@ class Exhausted:
     def __init__(self, fails_on: int = 300, text: str = "yes") -> None:
         self.most, self.text = fails_on, text
 
-    def stage(self, samples: Any) -> Any:
-        return samples
-
-    def transcribe(self, batch: Any) -> list[Hypothesis]:
+    def hear(self, batch: Any) -> list[Hypothesis]:
         if len(batch) > self.most:
             raise torch.OutOfMemoryError("tried to allocate")
         return [Hypothesis("yes" if len(batch) == 1 else self.text, ()) for _ in batch]

@@ -384,14 +384,14 @@ from parakeet_worker.asr.types import DeviceFailedError
 from parakeet_worker.model.recognizer import PlainRecognizer
 from parakeet_worker.startup import start
 
-decode = PlainRecognizer.transcribe
+pad = PlainRecognizer.pad
 
-def transcribe(self, batch):
+def pad_or_fail(self, batch):
     if any(len(signal) == 7 * 16_000 for signal in batch):
         raise DeviceFailedError("CUDA error: an illegal memory access was encountered")
-    return decode(self, batch)
+    return pad(self, batch)
 
-PlainRecognizer.transcribe = transcribe
+PlainRecognizer.pad = pad_or_fail
 if __name__ == "__main__":
     start(handler, settings, worker)
 """

@@ -253,7 +253,7 @@ def test_the_line_that_says_ready() -> None:
 
 
 def test_a_start_in_json() -> None:
-    done = run_handler(PARAKEET_LOG_FORMAT="json", RUNPOD_POD_ID="pod")
+    done = run_handler(PARAKEET_LOG_FORMAT="json", RUNPOD_POD_ID="pod", PARAKEET_BATCH_SECONDS="120")
     assert done.returncode == 0
     assert done.stderr == ""
     lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -272,7 +272,7 @@ def test_a_start_in_json() -> None:
             "precision": "float32",
             "graphs": 0,
             "concurrency": 8,
-            "batch_limit_s": 120.0,
+            "batch_limit_s": 120,
         }.items()
     )
     assert ready.keys() >= {"engine", "ready_s", "imports_s", "warm_up_s"}

@@ -5,13 +5,23 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parakeet_worker.asr.batching import choose_batch, cost
-from parakeet_worker.asr.types import SAMPLE_RATE, DeviceFailedError, Recognizer, Signal, WindowResult
+from parakeet_worker.asr.batch_cost import BatchCost, CostModel
+from parakeet_worker.asr.batching import LONGEST_BATCH_S, audio_rate, choose_batch, memory_seconds
+from parakeet_worker.asr.types import (
+    SAMPLE_RATE,
+    BatchTime,
+    DeviceFailedError,
+    PaddedBatch,
+    Recognizer,
+    Signal,
+    WindowResult,
+)
 from parakeet_worker.cancellation import CancellationToken
 from parakeet_worker.errors import Code, JobError
 from parakeet_worker.exhaustion import is_out_of_memory, resource_error
@@ -20,13 +30,17 @@ WINDOW_INTERVAL_S = 0.25
 """Seconds between the due times of a recording's windows. A clip that arrives behind an hour of audio is decoded before
 most of that, and the hour is not held up for ever by clips that keep arriving."""
 
-# Least audio that may be queued, in seconds: 30 MB.
-_LEAST_ROOM_S = 480.0
+# Least and most audio that a long recording may have queued, in seconds: 30 MB and 300 MB.
+_LEAST_ROOM_S, _MOST_ROOM_S = 480.0, 4_800.0
 
 # After a batch that was too large for the memory, batches have half its size at most, but never less than this many
 # padded seconds. With each batch of about that size that succeeds the limit grows again: the memory may be free now.
 _LEAST_BUDGET_S = 30.0
 _BUDGET_GROWTH = 1.02
+
+# A batch that was padded while the one before it was decoded is used if, with what has arrived since, no other decodes
+# audio faster by more than this.
+_AS_GOOD = 0.98
 
 # Container engines kill a worker soon after they have asked it to stop.
 _CLOSING_S = 15.0
@@ -45,6 +59,7 @@ class SchedulerStats:
         audio_s: Seconds of audio in them.
         padded_s: Seconds of audio in them with the padding to the longest window of each batch.
         busy_s: Seconds that the model thread spent on them.
+        host_s: Seconds in which windows waited for a device that was idle: while a batch was chosen and padded.
     """
 
     batches: int = 0
@@ -52,6 +67,7 @@ class SchedulerStats:
     audio_s: float = 0.0
     padded_s: float = 0.0
     busy_s: float = 0.0
+    host_s: float = 0.0
 
 
 @dataclass(eq=False)
@@ -68,27 +84,64 @@ class _Window:
         return len(self.signal) / SAMPLE_RATE
 
 
+@dataclass(eq=False)
+class _Batch:
+    """Windows that are decoded together.
+
+    Attributes:
+        windows: The windows.
+        padded: The same, padded. None if that is still to be done.
+    """
+
+    windows: list[_Window]
+    padded: PaddedBatch | None = None
+
+    @property
+    def longest(self) -> float:
+        return max(window.seconds for window in self.windows)
+
+    @property
+    def memory_seconds(self) -> float:
+        return len(self.windows) * memory_seconds(self.longest)
+
+
 class Scheduler:
     """Decodes the windows of all jobs in flight, in batches, on one thread that owns the model.
 
     A batch is made of the windows that are queued when the model thread is free. It never waits for more, so a job
-    that arrives alone is decoded at once. A batch that fails is split in half and decoded again, so a window that
-    cannot be decoded, or that needs more memory than there is, fails alone.
+    that arrives alone is decoded at once. While a GPU works on one batch, the next one is chosen and padded; when its
+    turn comes, it is chosen anew if what has arrived since makes a better one. A batch that fails is split in half and
+    decoded again, so a window that cannot be decoded, or that needs more memory than there is, fails alone.
 
     Args:
         load: Loads the model. Called on the model thread when that starts, and again for the next job if it has failed.
+        costs: Learns what batches cost on this device.
+        choose: Chooses the windows of a batch; see `choose_batch`.
+        clock: Returns seconds that never go back.
 
     Attributes:
         recognizer: The model, once it is loaded.
         stats: What was decoded so far.
     """
 
-    def __init__(self, load: Callable[[], Recognizer]) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Recognizer],
+        *,
+        costs: CostModel | None = None,
+        choose: Callable[[Sequence[float], Sequence[float], float, float, BatchCost], list[int]] = choose_batch,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._load = load
+        self._costs = costs or CostModel()
+        self._choose = choose
+        self._clock = clock
         self.recognizer: Recognizer | None = None
         self._budget = 0.0
         self._is_broken = False
         self._waiting: list[_Window] = []
+        self._prepared: _Batch | None = None
+        self._ended = 0.0
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._loaded: Future[None] = Future()
@@ -142,7 +195,7 @@ class Scheduler:
         Returns:
             The future of the window's result. It raises the JobError for the window's job.
         """
-        now = time.monotonic()
+        now = self._clock()
         queued = _Window(window, now, now + delay)
         with self._changed:
             self._waiting.append(queued)
@@ -167,7 +220,8 @@ class Scheduler:
             JobCancelledError: The job was cancelled.
         """
         with self._changed:
-            while sum(window.seconds for window in self._waiting) > max(2 * self._budget, _LEAST_ROOM_S):
+            room = min(max(2 * LONGEST_BATCH_S / self._costs.cost.padded, _LEAST_ROOM_S), _MOST_ROOM_S)
+            while sum(window.seconds for window in self._waiting) > room:
                 cancellation.check()
                 self._changed.wait(_CANCELLATION_INTERVAL_S)
         cancellation.check()
@@ -175,7 +229,7 @@ class Scheduler:
     def _serve(self) -> None:
         """Load the model, and decode batch after batch until the scheduler is closed."""
         while True:
-            batch: list[_Window] = []
+            batch = _Batch([])
             try:
                 # Loading takes seconds: what arrives meanwhile joins the first batch.
                 error = self._ready()
@@ -184,11 +238,10 @@ class Scheduler:
                         self._loaded.set_exception(error.__cause__ or error)
                     else:
                         self._loaded.set_result(None)
-                with self._changed:
-                    batch = self._take() if error is None else self._take_all()
+                batch = self._take() if error is None else self._take_all()
                 if error:
                     _fail(batch, error)
-                elif batch:
+                elif batch.windows:
                     self._decode(batch)
             except Exception as error:  # noqa: BLE001 - such as MemoryError, wherever: the thread must live
                 _fail(batch, resource_error(error) or error)
@@ -209,76 +262,130 @@ class Scheduler:
                 failure.__cause__ = error
                 return failure
             self._budget = self.recognizer.batch_seconds
+            for each in self.recognizer.warm_up_times:
+                self._costs.observe(each)
         return None
 
-    def _take(self) -> list[_Window]:
-        """Take the next batch out of the queue."""
+    def _take(self) -> _Batch:
+        """Take the next batch out of the queue: the one that is prepared, or a better one."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is None:
+            with suppress(Exception):  # such as MemoryError: what was learnt before will do
+                self._costs.fit()
+        cost = self._costs.cost
+        with self._changed:
+            windows = self._best(cost)
+            if prepared is None or not self._is_as_good(prepared.windows, windows, cost):
+                prepared = _Batch(windows)
+            self._remove(prepared.windows)
+        running = _started(prepared.windows)
+        return prepared if len(running) == len(prepared.windows) else _Batch(running)
+
+    def _take_all(self) -> _Batch:
+        with self._changed:
+            windows, self._waiting = self._waiting, []
+        return _Batch(_started(windows))
+
+    def _best(self, cost: BatchCost) -> list[_Window]:
+        """Return the windows that make the best batch of those in the queue. Call it with the lock held."""
         if not self._waiting:
             return []
-        first = min(range(len(self._waiting)), key=lambda index: self._waiting[index].due)
-        chosen = choose_batch([window.seconds for window in self._waiting], first, self._budget)
-        batch = [self._waiting[index] for index in chosen]
-        for window in batch:
-            self._waiting.remove(window)
+        lengths, due = [window.seconds for window in self._waiting], [window.due for window in self._waiting]
+        try:
+            return [self._waiting[index] for index in self._choose(lengths, due, self._clock(), self._budget, cost)]
+        except Exception:  # noqa: BLE001 - whatever it was, the window that is due first must not wait for ever
+            return [min(self._waiting, key=lambda window: window.due)]
+
+    def _is_as_good(self, prepared: list[_Window], best: list[_Window], cost: BatchCost) -> bool:
+        """Return whether a batch is about as good as the best one. Call it with the lock held."""
+        if set(map(id, prepared)) == set(map(id, best)):
+            return True
+        first = min(self._waiting, key=lambda window: window.due, default=None)
+        if first not in prepared or not set(map(id, prepared)) <= set(map(id, self._waiting)):
+            return False
+        found, possible = (audio_rate([window.seconds for window in windows], cost) for windows in (prepared, best))
+        return found >= _AS_GOOD * possible
+
+    def _remove(self, windows: list[_Window]) -> None:
+        """Take windows out of the queue. Call it with the lock held."""
+        removed = set(map(id, windows))
+        self._waiting = [window for window in self._waiting if id(window) not in removed]
         self._changed.notify_all()
-        return [window for window in batch if window.result.set_running_or_notify_cancel()]
 
-    def _take_all(self) -> list[_Window]:
-        batch, self._waiting = self._waiting, []
-        return [window for window in batch if window.result.set_running_or_notify_cancel()]
+    def _prepare(self) -> None:
+        """Choose and pad the next batch, while the device works on this one. Its windows stay in the queue."""
+        assert self.recognizer  # noqa: S101 - a batch is being decoded
+        try:
+            self._costs.fit()
+            with self._changed:
+                windows = self._best(self._costs.cost)
+            if windows:
+                self._prepared = _Batch(windows, self.recognizer.pad([window.signal for window in windows]))
+        except Exception:  # noqa: BLE001 - it is padded again when its turn comes, and fails then if it must
+            self._prepared = None
 
-    def _decode(self, batch: list[_Window]) -> None:
+    def _decode(self, batch: _Batch) -> None:
         """Decode a batch, and set the result or the exception of each of its windows."""
         assert self.recognizer  # noqa: S101 - _ready() has seen to it
-        started = time.monotonic()
+        windows, asked = batch.windows, max(self._ended, min(window.queued for window in batch.windows))
+        padded: PaddedBatch | None
+        padded, batch.padded = batch.padded, None
         try:
-            hypotheses = self.recognizer.transcribe([window.signal for window in batch])
+            padded = padded or self.recognizer.pad([window.signal for window in windows])
+            started = self._clock()
+            hypotheses = padded.transcribe(self._prepare)
         except DeviceFailedError as error:
             self._is_broken = True
             _fail(batch, _device_failed(error))
             return
         except Exception as error:  # noqa: BLE001 - every job gets an answer
-            if len(batch) == 1:
+            if len(windows) == 1:
                 _fail(batch, resource_error(error) or error)
                 return
             hypotheses = None
             if is_out_of_memory(error):
-                self._budget = max(_cost(batch) / 2, _LEAST_BUDGET_S)
+                self._budget = max(batch.memory_seconds / 2, _LEAST_BUDGET_S)
         except BaseException as error:  # noqa: BLE001 - such as SystemExit: whatever it was, the model cannot be trusted
             self._is_broken = True
             _fail(batch, _device_failed(error))
             return
         if hypotheses is None:
             # Not above: the exception's traceback holds what the failed batch allocated.
-            middle = len(batch) // 2
-            self._decode(batch[:middle])
-            self._decode(batch[middle:])
+            padded = self._prepared = None
+            middle = len(windows) // 2
+            self._decode(_Batch(windows[:middle]))
+            self._decode(_Batch(windows[middle:]))
             return
-        ended = time.monotonic()
-        if _cost(batch) > self._budget / 2:
+        self._ended = self._clock()
+        self._count(batch, started, max(0.0, started - asked))
+        for window, read in zip(windows, hypotheses, strict=True):
+            window.result.set_result(WindowResult(read, window.queued, started, self._ended, len(windows)))
+
+    def _count(self, batch: _Batch, started: float, host_s: float) -> None:
+        """Learn from a batch that was decoded; see `SchedulerStats`."""
+        assert self.recognizer  # noqa: S101 - it has decoded the batch
+        if batch.memory_seconds > self._budget / 2:
             self._budget = min(self._budget * _BUDGET_GROWTH, self.recognizer.batch_seconds)
+        count, longest = len(batch.windows), batch.longest
+        self._costs.observe(BatchTime(count, longest, self._ended - started))
         self.stats = replace(
             self.stats,
             batches=self.stats.batches + 1,
-            windows=self.stats.windows + len(batch),
-            audio_s=self.stats.audio_s + sum(window.seconds for window in batch),
-            padded_s=self.stats.padded_s + _padded(batch),
-            busy_s=self.stats.busy_s + ended - started,
+            windows=self.stats.windows + count,
+            audio_s=self.stats.audio_s + sum(window.seconds for window in batch.windows),
+            padded_s=self.stats.padded_s + count * longest,
+            busy_s=self.stats.busy_s + self._ended - started,
+            host_s=self.stats.host_s + host_s,
         )
-        for window, hypothesis in zip(batch, hypotheses, strict=True):
-            window.result.set_result(WindowResult(hypothesis, window.queued, started, ended, len(batch)))
 
 
-def _padded(batch: Sequence[_Window]) -> float:
-    return len(batch) * max(window.seconds for window in batch)
+def _started(windows: Sequence[_Window]) -> list[_Window]:
+    """Return the windows whose jobs were not cancelled, and which cannot be any more."""
+    return [window for window in windows if window.result.set_running_or_notify_cancel()]
 
 
-def _cost(batch: Sequence[_Window]) -> float:
-    return len(batch) * max(cost(window.seconds) for window in batch)
-
-
-def _fail(batch: Sequence[_Window], error: Exception) -> None:
-    for window in batch:
+def _fail(batch: _Batch, error: Exception) -> None:
+    for window in batch.windows:
         if not window.result.done():
             window.result.set_exception(error)
 

@@ -1,8 +1,9 @@
 """The values that the rooms hand to each other, and what the scheduler needs of a model."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -62,18 +63,38 @@ class WindowResult:
     """The result of one window. Times are in seconds of `time.monotonic()`.
 
     Attributes:
-        hypothesis: Its transcript.
+        read: Returns its transcript.
         queued: When it was queued.
         started: When its batch was started.
         ended: When its batch was decoded.
         batch: Number of windows in that batch.
     """
 
-    hypothesis: Hypothesis
+    read: "ReadHypothesis"
     queued: float
     started: float
     ended: float
     batch: int
+
+    @cached_property
+    def hypothesis(self) -> Hypothesis:
+        """Its transcript, which is made of the model's labels when it is first asked for, on the thread that asks."""
+        return self.read()
+
+
+@dataclass(frozen=True)
+class BatchTime:
+    """How long a batch took.
+
+    Attributes:
+        windows: Number of windows.
+        longest: Length of the longest one, in seconds.
+        seconds: Time on the device, in seconds.
+    """
+
+    windows: int
+    longest: float
+    seconds: float
 
 
 class StagedSamples(Protocol):
@@ -88,14 +109,39 @@ Signal = NDArray[np.float32] | StagedSamples
 """The audio of one window: 16 kHz mono float32 samples, shape (samples,), or the same staged."""
 
 
+ReadHypothesis = Callable[[], Hypothesis]
+"""Returns the transcript of one window. Safe on any thread, at any time."""
+
+
+class PaddedBatch(Protocol):
+    """Windows that are padded to one length, on the device or on their way to it."""
+
+    def transcribe(self, meanwhile: Callable[[], None] = ...) -> list[ReadHypothesis]:
+        """Transcribe the windows.
+
+        Args:
+            meanwhile: Called once where the device works beside this thread, while it does. Never raises.
+
+        Returns:
+            What returns the hypothesis of each window, in order.
+
+        Raises:
+            DeviceFailedError: The device cannot be used any more by this process.
+        """
+        ...
+
+
 class Recognizer(Protocol):
-    """What the scheduler needs of a model. Implementations need not be thread-safe.
+    """A model as the scheduler needs it. Implementations derive from it and need not be thread-safe.
 
     Attributes:
-        batch_seconds: Longest useful batch, in padded seconds: number of windows times the length of the longest.
+        batch_seconds: Longest batch that the memory holds, in padded seconds: number of windows times the length of
+            the longest.
+        warm_up_times: What batches took in the warm-up.
     """
 
     batch_seconds: float
+    warm_up_times: Sequence[BatchTime]
 
     def stage(self, samples: NDArray[np.float32]) -> Signal:
         """Start to copy a window to the device. Safe on any thread, also while a batch is decoded.
@@ -105,19 +151,20 @@ class Recognizer(Protocol):
         """
         ...
 
-    def transcribe(self, batch: Sequence[Signal]) -> list[Hypothesis]:
-        """Transcribe windows in one batch.
+    def pad(self, batch: Sequence[Signal]) -> PaddedBatch:
+        """Bring windows to the device, padded to the longest. May be called while another batch is transcribed.
 
         Args:
             batch: The windows, staged or not, unpadded.
-
-        Returns:
-            One hypothesis for each window, in order.
 
         Raises:
             DeviceFailedError: The device cannot be used any more by this process.
         """
         ...
+
+    def transcribe(self, batch: Sequence[Signal]) -> list[Hypothesis]:
+        """Transcribe windows in one batch, and return their hypotheses, in order; see `pad` and `PaddedBatch`."""
+        return [read() for read in self.pad(batch).transcribe()]
 
 
 class DeviceFailedError(Exception):

@@ -21,6 +21,7 @@ from parakeet_worker.audio.chunking import ChunkingConfig, chunk
 from parakeet_worker.audio.decode import AudioReader, open_reader
 from parakeet_worker.audio.fetch.download import DownloadLimits
 from parakeet_worker.audio.fetch.source import open_audio
+from parakeet_worker.audio.silence import find_silence
 from parakeet_worker.cancellation import CancellationToken
 from parakeet_worker.errors import Code, JobError
 from parakeet_worker.job.metrics import JobMetrics
@@ -74,7 +75,8 @@ class Limits:
 class Transcription:
     """Transcribes one recording.
 
-    A window is queued as soon as it is decoded, while the rest of a long recording is still to be decoded.
+    A window is queued as soon as it is decoded, while the rest of a long recording is still to be decoded. One without
+    sound is not queued.
 
     Args:
         model: Transcribes the windows.
@@ -98,7 +100,7 @@ class Transcription:
 
     @property
     def is_chunked(self) -> bool:
-        """Whether the recording has more than one window."""
+        """Whether the recording has more than one window with sound."""
         return len(self._results) > 1
 
     def fetch(self, url: str) -> None:
@@ -115,7 +117,7 @@ class Transcription:
                 self._files = files.pop_all()
 
     def decode(self) -> Recording:
-        """Decode the recording that was fetched, and queue its windows. Blocks: call it on a thread.
+        """Decode the recording that was fetched, and queue its windows with sound. Blocks: call it on a thread.
 
         Raises:
             JobCancelledError: `cancel()` was called.
@@ -139,8 +141,12 @@ class Transcription:
         """
         results = await asyncio.gather(*map(asyncio.wrap_future, self._results))
         self._metrics.add_windows(results)
-        windows = [(span, result.hypothesis) for span, result in zip(self._spans, results, strict=True)]
-        return await asyncio.to_thread(merge_windows, windows) if self.is_chunked else merge_windows(windows)
+
+        def merge() -> Hypothesis:
+            return merge_windows((span, result.hypothesis) for span, result in zip(self._spans, results, strict=True))
+
+        # Milliseconds for minutes of audio: too long for the event loop.
+        return await asyncio.to_thread(merge) if self.is_chunked else merge()
 
     def cancel(self) -> None:
         """Stop fetching and decoding, and take the windows out of the queue."""
@@ -154,12 +160,12 @@ class Transcription:
         for seconds in reader.lengths():
             self._check_length(seconds, "at least ")
         self._progress.total = reader.declared_seconds
-        for span, samples in chunk(self._checked_blocks(reader), self._limits.chunking):
-            if self._results:
+        for span, samples, is_silent in find_silence(chunk(self._checked_blocks(reader), self._limits.chunking)):
+            if self._results and not is_silent:
                 began = time.monotonic()
                 self._model.wait_for_room(self._cancellation)
                 self._waited_s += time.monotonic() - began
-            self._queue(span, samples)
+            self._queue(span, samples, is_silent=is_silent)
         self._progress.total = reader.decoded_seconds
 
     def _take_files(self) -> ExitStack:
@@ -167,14 +173,17 @@ class Transcription:
         with self._lock:
             return self._files.pop_all()
 
-    def _queue(self, span: WindowSpan, samples: NDArray[np.float32]) -> None:
+    def _queue(self, span: WindowSpan, samples: NDArray[np.float32], *, is_silent: bool) -> None:
         self._cancellation.check()
         for earlier in self._results:
             if earlier.done():
                 earlier.result()  # raises if it could not be transcribed
+        seconds = min(span.keep_until, span.start + len(samples) / SAMPLE_RATE) - span.keep_from
+        if is_silent:
+            self._progress.add(seconds)
+            return
         result = self._model.submit(self._model.stage(samples), len(self._results) * WINDOW_INTERVAL_S)
-        until = min(span.keep_until, span.start + len(samples) / SAMPLE_RATE)
-        result.add_done_callback(partial(self._add_progress, until - span.keep_from))
+        result.add_done_callback(partial(self._add_progress, seconds))
         self._spans.append(span)
         self._results.append(result)
 

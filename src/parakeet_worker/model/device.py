@@ -1,4 +1,4 @@
-"""Choosing the device, the precision and the longest batch, setting up torch for them, and errors of the device."""
+"""Choosing the device, the precision and the longest batch that the memory holds, and errors of the device."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,14 +7,9 @@ from typing import TypeVar
 import torch
 
 from parakeet_worker.asr.types import DeviceFailedError
+from parakeet_worker.model.host_memory import free_bytes
 
 T = TypeVar("T")
-
-# Longer batches are no faster on a CPU (measured with the small model), take more memory and add latency.
-_CPU_BATCH_SECONDS = 120.0
-
-# A GPU is fully used by much shorter batches. A longer one would only add latency.
-_GPU_BATCH_SECONDS = 2_400.0
 
 _LEAST_BATCH_SECONDS = 60.0
 
@@ -44,7 +39,7 @@ class Plan:
         device: The device.
         precision: Precision of matrix products. On a GPU the weights have it too. On a CPU the weights and everything
             else are float32.
-        batch_seconds: Longest batch, in padded seconds; see `choose_batch`.
+        batch_seconds: Longest batch that the memory holds, in padded seconds; see `choose_batch`.
         uses_graphs: Whether CUDA graphs are captured.
     """
 
@@ -83,7 +78,7 @@ def make_plan(
     Args:
         device_name: `auto`, `cpu` or `cuda`.
         precision_name: `auto`, `float32`, `bfloat16` or `float16`.
-        batch_seconds: Longest batch, in padded seconds, or None to choose it by device and memory.
+        batch_seconds: Longest batch, in padded seconds, or None to take what the free memory holds.
         parameters: Number of the model's parameters.
         engine: `plain` or `nemo`.
         uses_graphs: Whether to capture CUDA graphs on a GPU.
@@ -118,14 +113,18 @@ def _precision(name: str, device: torch.device, parameters: int) -> torch.dtype:
 def _batch_seconds(
     device: torch.device, parameters: int, precision: torch.dtype, bytes_per_second: int, graphs: int
 ) -> float:
-    if device.type == "cpu":
-        return _CPU_BATCH_SECONDS
-    free, _ = torch.cuda.mem_get_info(device)
-    left = free - parameters * precision.itemsize - graphs * precision.itemsize / 2
-    seconds = left * _MEMORY_SHARE / (bytes_per_second * precision.itemsize / 2)
+    is_cpu = device.type == "cpu"
+    # On a CPU weights and activations are float32, whatever the precision of matrix products.
+    itemsize = 4 if is_cpu else precision.itemsize
+    free = free_bytes() if is_cpu else torch.cuda.mem_get_info(device)[0]
+    left = free - parameters * itemsize - graphs * itemsize / 2
+    seconds = left * _MEMORY_SHARE / (bytes_per_second * itemsize / 2)
+    if is_cpu:
+        # Too little is no error: the estimate is that of a large model, and the system may swap.
+        return max(_LEAST_BATCH_SECONDS, seconds)
     if seconds < _LEAST_BATCH_SECONDS:
         raise RuntimeError(f"the GPU has {free / 1e9:.1f} GB of memory free, too little for the model and a batch")
-    return float(min(_GPU_BATCH_SECONDS, seconds))
+    return float(seconds)
 
 
 def use_plan(plan: Plan, cpu_threads: int) -> None:

@@ -182,9 +182,13 @@ class Graphs:
         """Return the number of graphs that are used."""
         return len(self.encoder.replays) + len(self.decoder.replays)
 
-    def transcribe(self, samples: Tensor, lengths: Tensor) -> list[list[Emission]]:
-        """See `Parakeet.transcribe`."""
-        return self.decoder.decode(*self.encoder.encode(samples, lengths))
+    def encode(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """See `EncoderGraphs.encode`."""
+        return self.encoder.encode(samples, lengths)
+
+    def decode(self, frames: Tensor, lengths: Tensor) -> list[list[Emission]]:
+        """See `Parakeet.decode`."""
+        return self.decoder.decode(frames, lengths)
 
     def check(self, model: Parakeet, speech: Tensor) -> None:
         """Compare each graph with an eager run of the same inputs, and drop those that differ; see `capture_graphs`."""

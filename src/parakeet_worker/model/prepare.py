@@ -45,9 +45,8 @@ def prepare(source: ModelSource, card: Card, plan: Plan, *, cpu_threads: int, st
         with stage("graphs"):
             speech = torch.from_numpy(clip()).to(plan.device)
             recognizer.graphs = capture_graphs(recognizer.model, speech, CudaCapturer(plan.device), cuda_clock)
-    if plan.device.type == "cuda":
-        with stage("warm-up"):
-            warm_up(recognizer)
+    with stage("warm-up"):
+        recognizer.warm_up_times = warm_up(recognizer)
     return recognizer
 
 

@@ -1,20 +1,20 @@
 """Transcribing a batch with the plain model."""
 
 from collections.abc import Sequence
+from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
-from parakeet_worker.asr.types import Hypothesis, Signal, Token
+from parakeet_worker.asr.types import Hypothesis, ReadHypothesis, Token
 from parakeet_worker.model.decoder import Emission
-from parakeet_worker.model.device import Plan, on_device
+from parakeet_worker.model.device import Plan
 from parakeet_worker.model.graphs import Graphs
 from parakeet_worker.model.network import Parakeet
-from parakeet_worker.model.staging import Staging
 from parakeet_worker.model.tokenizer import Tokenizer
+from parakeet_worker.model.torch_recognizer import Meanwhile, TorchRecognizer
 
 
-class PlainRecognizer:
+class PlainRecognizer(TorchRecognizer):
     """A FastConformer-TDT model behind the scheduler's protocol; see `Recognizer`.
 
     Args:
@@ -27,24 +27,16 @@ class PlainRecognizer:
     """
 
     def __init__(self, model: Parakeet, tokenizer: Tokenizer, plan: Plan) -> None:
+        super().__init__(plan, model.config.aligned_samples if plan.device.type == "cuda" else 1)
         self.model = model
-        self.plan = plan
-        self.batch_seconds = plan.batch_seconds
-        self._tokenizer = tokenizer
         self.graphs: Graphs | None = None
-        self._staging = Staging(plan.device, model.config.aligned_samples if plan.device.type == "cuda" else 1)
+        self._tokenizer = tokenizer
 
-    def stage(self, samples: NDArray[np.float32]) -> Signal:
-        """Start to copy a recording to the device; see `Staging.stage`."""
-        return self._staging.stage(samples)
-
-    def transcribe(self, batch: Sequence[Signal]) -> list[Hypothesis]:
-        """Transcribe recordings together; see `Recognizer`."""
-        return on_device(self.plan.device, lambda: self._transcribe(batch))
-
-    def _transcribe(self, batch: Sequence[Signal]) -> list[Hypothesis]:
-        streams = (self.graphs or self.model).transcribe(*self._staging.pad(batch))
-        return [self._hypothesis(emissions) for emissions in streams]
+    def _run(self, samples: Tensor, lengths: Tensor, meanwhile: Meanwhile) -> list[ReadHypothesis]:
+        runner = self.graphs or self.model
+        frames = runner.encode(samples, lengths)
+        self._meanwhile(meanwhile)
+        return [partial(self._hypothesis, emissions) for emissions in runner.decode(*frames)]
 
     def _hypothesis(self, emissions: Sequence[Emission]) -> Hypothesis:
         labels = [emission.label for emission in emissions]

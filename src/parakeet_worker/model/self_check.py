@@ -1,5 +1,7 @@
 """Checking before the first job that a loaded model transcribes correctly, and warming up the device."""
 
+import time
+from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
 
@@ -7,13 +9,16 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from parakeet_worker.asr.types import SAMPLE_RATE, Recognizer
+from parakeet_worker.asr.types import SAMPLE_RATE, BatchTime, Recognizer
 
 CLIP = Path(__file__).with_name("check.flac")
 """A spoken sentence of two seconds, 16 kHz mono. A model's card has the transcript by NeMo's own `transcribe()`."""
 
-# The batch of the warm-up: a typical one of 16 recordings of 8 seconds.
-_USUAL_RECORDINGS, _USUAL_SECONDS = 16, 8
+# The batches of the warm-up, in recordings and seconds of each: up to one that saturates most GPUs.
+_WARM_UPS = ((1, 2), (1, 8), (4, 8), (16, 8), (64, 8))
+
+# Longest time that the next of them may be expected to take, in seconds.
+_LONGEST_WARM_UP_S = 0.1
 
 # Not 1: 16-bit arithmetic may change a word. With damaged weights or a broken device no words are right.
 _LEAST_AGREEMENT = 0.75
@@ -50,11 +55,37 @@ def transcribe_clip(recognizer: Recognizer) -> str:
     return hypothesis.text
 
 
-def warm_up(recognizer: Recognizer) -> None:
-    """Transcribe a batch of typical size, so that memory, kernels and CUDA graphs are ready for the first job."""
+def warm_up(recognizer: Recognizer, clock: Callable[[], float] = time.perf_counter) -> list[BatchTime]:
+    """Transcribe up to five batches, so that memory, kernels and CUDA graphs are ready for the first job.
+
+    They also tell the scheduler what batches cost. Those that would take too long or too much memory are
+    left out, such as the last two on a CPU.
+
+    Args:
+        recognizer: The loaded model.
+        clock: Returns seconds that never go back.
+
+    Returns:
+        What they took.
+    """
     speech = clip()
-    recording = np.tile(speech, -(-_USUAL_SECONDS * SAMPLE_RATE // len(speech)))[: _USUAL_SECONDS * SAMPLE_RATE]
-    recognizer.transcribe([recognizer.stage(recording) for _ in range(_USUAL_RECORDINGS)])
+    times: list[BatchTime] = []
+    for recordings, seconds in _WARM_UPS:
+        padded = recordings * seconds
+        if times and (padded > recognizer.batch_seconds or _expected(times, padded) > _LONGEST_WARM_UP_S):
+            break
+        batch = recognizer.pad([recognizer.stage(np.resize(speech, seconds * SAMPLE_RATE))] * recordings)
+        started = clock()
+        batch.transcribe()
+        times.append(BatchTime(recordings, seconds, clock() - started))
+    return times
+
+
+def _expected(times: Sequence[BatchTime], padded: float) -> float:
+    """Return what a batch of some padded seconds takes, if the time goes on to grow as it did with the last one."""
+    *earlier, last = times
+    grown = last.seconds - earlier[-1].seconds if earlier else 0.0
+    return last.seconds + grown * padded / (last.windows * last.longest)
 
 
 def word_agreement(text: str, expected: str) -> float:

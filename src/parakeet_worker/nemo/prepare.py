@@ -42,6 +42,5 @@ def prepare(
     recognizer = NemoRecognizer(model, plan)
     with stage("warm-up"):
         check_transcript(recognizer, card.check)
-        if plan.device.type == "cuda":
-            warm_up(recognizer)
+        recognizer.warm_up_times = warm_up(recognizer)
     return recognizer

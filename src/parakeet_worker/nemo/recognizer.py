@@ -1,19 +1,18 @@
 """Transcribing a batch with NeMo's preprocessor, encoder and decoder: RNNT, TDT or CTC."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 
-from parakeet_worker.asr.types import Hypothesis, Signal, Token
-from parakeet_worker.model.device import Plan, on_device
-from parakeet_worker.model.staging import Staging
+from parakeet_worker.asr.types import Hypothesis, ReadHypothesis, Token
+from parakeet_worker.model.device import Plan
+from parakeet_worker.model.torch_recognizer import Meanwhile, TorchRecognizer
 
 
-class NemoRecognizer:
+class NemoRecognizer(TorchRecognizer):
     """A baked model with an RNNT, TDT or CTC decoder, run by NeMo's own modules on tensors.
 
     Tokens have the times that NeMo's `transcribe(timestamps=True)` gives them one by one, also in batches.
@@ -24,35 +23,28 @@ class NemoRecognizer:
     """
 
     def __init__(self, model: Any, plan: Plan) -> None:  # noqa: ANN401 - NeMo is not typed
+        super().__init__(plan)
         self.model = model
         self._frame_seconds: float = model.cfg.preprocessor.window_stride * model.encoder.subsampling_factor
-        self._staging = Staging(plan.device)
-        self.batch_seconds = plan.batch_seconds
-        self.plan = plan
-
-    def stage(self, samples: NDArray[np.float32]) -> Signal:
-        """Start to copy a recording to the device; see `Staging.stage`."""
-        return self._staging.stage(samples)
-
-    def transcribe(self, batch: Sequence[Signal]) -> list[Hypothesis]:
-        """Transcribe recordings together; see `Recognizer`."""
-        return on_device(self.plan.device, lambda: self._transcribe(*self._staging.pad(batch)))
 
     @torch.inference_mode()
-    def _transcribe(self, signal: torch.Tensor, lengths: torch.Tensor) -> list[Hypothesis]:
+    def _run(self, signal: torch.Tensor, lengths: torch.Tensor, meanwhile: Meanwhile) -> list[ReadHypothesis]:
         model = self.model
         features, lengths = model.preprocessor(input_signal=signal, length=lengths)  # (B, mels, mel frames), (B,)
         precision = next(model.encoder.parameters()).dtype
         encoded, lengths = model.encoder(audio_signal=features.to(precision), length=lengths)
+        self._meanwhile(meanwhile)
         return self._decode(encoded, lengths)
 
-    def _decode(self, encoded: torch.Tensor, lengths: torch.Tensor) -> list[Hypothesis]:
+    def _decode(self, encoded: torch.Tensor, lengths: torch.Tensor) -> list[ReadHypothesis]:
         """Decode the encoder's output, (B, channels, encoder frames), with `lengths`, (B,), in encoder frames."""
         decoding = self.model.decoding
         if not hasattr(self.model, "joint"):
             scores = self.model.decoder(encoder_output=encoded)  # (B, encoder frames, labels)
             found = decoding.ctc_decoder_predictions_tensor(scores, lengths, return_hypotheses=True)
-            return [self._hypothesis(each.text, *ctc_frames(each.y_sequence, decoding.blank_id)) for each in found]
+            return [
+                partial(self._hypothesis, each.text, *ctc_frames(each.y_sequence, decoding.blank_id)) for each in found
+            ]
         found = decoding.rnnt_decoder_predictions_tensor(encoded, lengths, return_hypotheses=True)
         labels, starts = [each.y_sequence for each in found], [each.timestamp for each in found]
         ends = [start + 1 for start in starts]
@@ -60,7 +52,7 @@ class NemoRecognizer:
             durations = self._durations(encoded, labels, starts) if len(found) > 1 else [found[0].token_duration]
             ends = [start + duration for start, duration in zip(starts, durations, strict=True)]
         texts = [each.text for each in found]
-        return [self._hypothesis(*each) for each in zip(texts, labels, starts, ends, strict=True)]
+        return [partial(self._hypothesis, *each) for each in zip(texts, labels, starts, ends, strict=True)]
 
     def _durations(
         self, encoded: torch.Tensor, labels: Sequence[torch.Tensor], starts: Sequence[torch.Tensor]

@@ -18,7 +18,7 @@ class Ready:
         engine: `plain` or `nemo`.
         graphs: Number of CUDA graphs; without any, batches run eagerly.
         concurrency: Jobs that are taken at a time, if the limit on open files allows it.
-        batch_limit_s: Longest batch, in padded seconds.
+        batch_limit_s: Longest batch that the memory holds, or PARAKEET_BATCH_SECONDS, in padded seconds.
         ready_s: Seconds that loading took.
         stages: Seconds of each of its stages.
     """
@@ -31,7 +31,7 @@ class Ready:
     engine: str
     graphs: int
     concurrency: int
-    batch_limit_s: float
+    batch_limit_s: int
     ready_s: float
     stages: Mapping[str, float]
 
@@ -48,5 +48,5 @@ class Ready:
         return (
             f"{self.model} is ready after {self.ready_s:.2f} s: {stages}; on {self.device} in {self.precision}, "
             f"{self.engine} engine, {graphs}, {self.concurrency} jobs at a time, "
-            f"batches of {self.batch_limit_s:g} s at most{revision}, worker {self.worker}."
+            f"batches of {self.batch_limit_s} s at most{revision}, worker {self.worker}."
         )

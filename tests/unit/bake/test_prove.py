@@ -8,6 +8,7 @@ import pytest
 
 from parakeet_worker.asr.types import Hypothesis, Token
 from parakeet_worker.bake.prove import compare
+from recognizers import FakeRecognizer
 
 HEARD = [
     Hypothesis("no way", (Token("▁no", 0.08, 0.16), Token("▁way", 0.24, 0.4))),
@@ -16,18 +17,13 @@ HEARD = [
 RECORDINGS = [np.zeros(8_000, np.float32), np.zeros(16_000, np.float32)]
 
 
-class Repeats:
+class Repeats(FakeRecognizer):
     """A recognizer that hears what it is told to by the length of a recording, in batches maybe something else."""
-
-    batch_seconds = 100.0
 
     def __init__(self, alone: list[Hypothesis], together: list[Hypothesis]) -> None:
         self.alone, self.together = alone, together
 
-    def stage(self, samples: Any) -> Any:
-        return samples
-
-    def transcribe(self, batch: Any) -> list[Hypothesis]:
+    def hear(self, batch: Any) -> list[Hypothesis]:
         heard = self.alone if len(batch) == 1 else self.together
         return [heard[len(signal) // 8_000 - 1] for signal in batch]
 

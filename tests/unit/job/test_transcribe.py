@@ -49,7 +49,8 @@ class Model:
         else:
             count = len(window) // 4_000
             tokens = tuple(Token("▁w", index / 4, index / 4 + 0.1) for index in range(count))
-            answer.set_result(WindowResult(Hypothesis(" ".join("w" * count), tokens), 1.0, 2.0, 3.0, 4))
+            hypothesis = Hypothesis(" ".join("w" * count), tokens)
+            answer.set_result(WindowResult(lambda: hypothesis, 1.0, 2.0, 3.0, 4))
         return answer
 
     def cancel(self, answers: Any) -> None:
@@ -119,6 +120,52 @@ def test_too_long_without_a_declared_length() -> None:
     with pytest.raises(JobError, match=r"the audio lasts at least 6\d\.\d seconds, more than the 60") as raised:
         transcribe(bytes(data), model)
     assert raised.value.code is Code.AUDIO_TOO_LONG
+
+
+@pytest.mark.parametrize("seconds", [0.001, 3.0, 50.0])
+def test_a_recording_without_sound_needs_no_model(seconds: Any) -> None:
+    model = Model()
+    model.room.clear()
+    recording, hypothesis = transcribe(encode(tone(seconds) * 0), model)
+    assert recording.duration == seconds
+    assert hypothesis == Hypothesis("", ())
+    assert model.lengths == []
+
+
+def test_only_windows_with_sound_are_heard_each_in_its_place() -> None:
+    model, told = Model(), []
+    sound = np.concatenate([tone(20.0) * 0, tone(1.0), tone(20.0) * 0, tone(1.0), tone(8.0) * 0])
+    _, hypothesis = transcribe(encode(sound), model, report=lambda *seconds: told.append(seconds))
+    assert 2 <= len(model.lengths) <= 6
+    assert model.delays == [index / 4 for index in range(len(model.lengths))]
+    starts = np.array([token.start for token in hypothesis.tokens])
+    for at in (20, 41):
+        assert ((starts > at) & (starts < at + 1)).sum() in (3, 4)
+    assert ((starts > 15) & (starts < 46)).all()
+    done = [seconds for seconds, _ in told]
+    assert done == sorted(done)
+    assert 45 < done[-1] < 50
+
+
+def test_a_failure_is_told_while_there_is_silence() -> None:
+    transcription = Transcription(Model(fail_at=2), LIMITS, Progress(lambda *_: None), JobMetrics())  # type: ignore[arg-type]
+    transcription.fetch(data_url(encode(np.append(tone(8.0), tone(40.0) * 0))))
+    with pytest.raises(JobError, match="no memory"):
+        transcription.decode()
+
+
+def test_an_abandoned_one_stops_while_there_is_silence() -> None:
+    told = []
+
+    def cancel(*seconds: float) -> None:
+        told.append(seconds)
+        transcription.cancel()
+
+    transcription = Transcription(Model(), LIMITS, Progress(cancel, iter(range(1_000)).__next__), JobMetrics())  # type: ignore[arg-type]
+    transcription.fetch(data_url(encode(tone(50.0) * 0)))
+    with pytest.raises(JobCancelledError):
+        transcription.decode()
+    assert len(told) == 1
 
 
 def test_a_window_that_fails_stops_the_rest() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from parakeet_worker.asr.batching import cost
+from parakeet_worker.asr.batching import memory_seconds
 from parakeet_worker.asr.types import DeviceFailedError
 from parakeet_worker.model.device import make_plan, on_device
 from parakeet_worker.settings import Settings
@@ -40,7 +40,7 @@ def test_any_gpu_of_8_gb_serves(plan: Any, size_gb: Any) -> None:
     assert made.precision == made.weights_precision == torch.bfloat16
     left = (size_gb - 0.8) * 1e9 - 2 * PARAMETERS
     for seconds in (1, 30, PASS_S, 450):
-        windows = int(made.batch_seconds // cost(seconds))
+        windows = int(made.batch_seconds // memory_seconds(float(seconds)))
         assert windows >= 1, "the longest pass is longer than the longest batch"
         assert peak_bytes(windows, seconds) < left / 2
 
@@ -48,7 +48,7 @@ def test_any_gpu_of_8_gb_serves(plan: Any, size_gb: Any) -> None:
 def test_the_limit_follows_the_memory(plan: Any) -> None:
     limits = [plan(size).batch_seconds for size in SIZES_GB]
     assert limits == sorted(limits)
-    assert [round(limit) for limit in limits] == [1028, 1373, 2400, 2400, 2400, 2400, 2400]
+    assert [round(limit) for limit in limits] == [1028, 1373, 2408, 3787, 7925, 13442, 23959]
 
 
 def test_single_precision_on_a_small_gpu(plan: Any) -> None:

@@ -1,0 +1,70 @@
+"""What the recognizers of both engines have in common: batches on torch's device."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from parakeet_worker.asr.types import BatchTime, PaddedBatch, ReadHypothesis, Recognizer, Signal
+from parakeet_worker.model.device import Plan, on_device
+from parakeet_worker.model.staging import Staging
+
+Meanwhile = Callable[[], None]
+"""What is called while the device works; see `PaddedBatch`."""
+
+
+class TorchRecognizer(Recognizer):
+    """A model behind the scheduler's protocol; see `Recognizer`.
+
+    Args:
+        plan: How to run it.
+        multiple: Batches are padded to a multiple of this number of samples.
+    """
+
+    def __init__(self, plan: Plan, multiple: int = 1) -> None:
+        self.plan = plan
+        self.batch_seconds = plan.batch_seconds
+        self.warm_up_times: Sequence[BatchTime] = ()
+        self._staging = Staging(plan.device, multiple)
+
+    def stage(self, samples: NDArray[np.float32]) -> Signal:
+        """Start to copy a recording to the device; see `Staging.stage`."""
+        return self._staging.stage(samples)
+
+    def pad(self, batch: Sequence[Signal]) -> PaddedBatch:
+        """Bring recordings to the device; see `Recognizer`."""
+        return on_device(self.plan.device, lambda: _PaddedTensors(self, *self._staging.pad(batch)))
+
+    def run(self, samples: Tensor, lengths: Tensor, meanwhile: Meanwhile) -> list[ReadHypothesis]:
+        """Transcribe a padded batch; see `PaddedBatch`.
+
+        Args:
+            samples: float32, shape (B, samples).
+            lengths: Samples of each recording, shape (B,), int64.
+            meanwhile: Called while the GPU works.
+        """
+        return on_device(self.plan.device, lambda: self._run(samples, lengths, meanwhile))
+
+    def _meanwhile(self, meanwhile: Meanwhile) -> None:
+        """Call it if the launches that this thread has queued are worked off by a GPU."""
+        if self.plan.device.type == "cuda":
+            meanwhile()
+
+    @abstractmethod
+    def _run(self, samples: Tensor, lengths: Tensor, meanwhile: Meanwhile) -> list[ReadHypothesis]:
+        """Transcribe a padded batch, and call `_meanwhile` between encoder and decoder; see `run`."""
+
+
+@dataclass(frozen=True)
+class _PaddedTensors:
+    """A padded batch on the device; see `PaddedBatch`."""
+
+    recognizer: TorchRecognizer
+    samples: Tensor
+    lengths: Tensor
+
+    def transcribe(self, meanwhile: Meanwhile = lambda: None) -> list[ReadHypothesis]:
+        return self.recognizer.run(self.samples, self.lengths, meanwhile)
