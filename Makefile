@@ -9,7 +9,7 @@ BUILD_IMAGE ?= $(firstword $(wildcard ../shared/tools/build-image.sh) docker)
 
 .DEFAULT_GOAL := help
 
-.PHONY: help run serve test test-fast release-check fuzz soak attack image-test bench bench-start bench-loop gpu-check dry-run pictures lint format lock clean
+.PHONY: help run serve test test-fast release-check fuzz soak attack image-test bench bench-start bench-loop bench-batching gpu-check dry-run pictures lint format lock clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench-start: $(VENV)/.dev ## Measure the worker's start beside the reference flo
 
 bench-loop: $(VENV)/.dev ## Measure the worker's loop beside the SDK's: about six minutes.
 	$(BIN)/python benchmarks/loop.py
+
+bench-batching: $(VENV)/.dev ## Measure the scheduler beside other ways to make batches, on simulated devices: four minutes.
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/batching.py
 
 gpu-check: $(VENV)/.run ## Check and measure everything that only a GPU can run.
 	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("There is no GPU that PyTorch can use: nothing was checked.")'

@@ -22,6 +22,8 @@ import kaldialign
 
 from chart import curve
 from clips import Recording, traffic_lengths, write_recordings
+from parakeet_worker.asr.merging import merge_windows
+from parakeet_worker.asr.types import Hypothesis, WindowSpan
 from subjects import Model, Outcome, Reference, Remote, Stages, Worker
 
 HERE = Path(__file__).parent
@@ -55,11 +57,15 @@ class Row:
 
 
 def word_difference(found: Sequence[str], expected: Sequence[str]) -> float:
-    """Return the word errors of `found` per word of `expected`."""
+    """Return the word errors of `found` per word of `expected`. A lone mark is a part of the word before it."""
     errors: int = sum(
-        kaldialign.edit_distance(e.split(), f.split())["total"] for e, f in zip(expected, found, strict=True)
+        kaldialign.edit_distance(_words(e), _words(f))["total"] for e, f in zip(expected, found, strict=True)
     )
-    return errors / max(1, sum(len(text.split()) for text in expected))
+    return errors / max(1, sum(len(_words(text)) for text in expected))
+
+
+def _words(text: str) -> list[str]:
+    return merge_windows([(WindowSpan(), Hypothesis(text, ()))]).text.split()
 
 
 def best_batch_size(nemo: Remote, recordings: Sequence[Recording]) -> int:

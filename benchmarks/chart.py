@@ -3,13 +3,14 @@
     make pictures                   # these charts and the timeline of the README
     python benchmarks/chart.py      # these charts alone
 
-For each JSON file of `bench.py` in `benchmarks/results/`, draws RTFx over jobs in flight, beside that file. Draws
-`docs/speed.svg` from three of them: the worker beside NeMo's own `transcribe()`.
+For each JSON file of `bench.py` in `benchmarks/results/`, draws RTFx over jobs in flight, beside that file, and for
+that of `batching.py` RTFx and latencies. Draws `docs/speed.svg` from three of them: the worker beside NeMo's own
+`transcribe()`.
 """
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 SPEED = ROOT / "docs" / "speed.svg"
+BATCHING = RESULTS / "batching.json"
 
-Result = Mapping[str, Any]  # what bench.py writes as JSON
+Result = Mapping[str, Any]  # what bench.py and batching.py write as JSON
 
 # Classes of fills and of strokes: the colour on a light page and on a dark one.
 _FILLS = {
@@ -111,8 +113,7 @@ def curve(result: Result) -> str:
 
     title = f"{result['model']}, {result['device']}"
     parts = [text(20, 30, title, font_size=15, font_weight=600)]
-    digit = 10 ** math.floor(math.log10(highest))
-    step = next(step for step in (digit / 5, digit / 2, digit, 2 * digit) if highest / step <= 8)
+    step = _step(highest, 8)
     for index in range(int(highest / step) + 1):
         at = number(y(index * step))
         parts.append(f'<path class="grid" d="M{left} {at}H{width - right}"/>')
@@ -195,6 +196,94 @@ def _speed_rows(result: Result) -> list[tuple[str, float, float]]:
     return [(shown, rows[name]["ratio"], rows[name]["rtfx"]) for name, shown in names.items()]
 
 
+# How the batchers of batching.py are drawn, in their order: class and width of the stroke.
+_LINES = (("edge", 2.5), ("offline", 1.8), ("quiet", 1.8), ("base", 1.8))
+
+# Marks of the logarithmic axis of latencies, in ms, and its ends.
+_DECADES = {10.0: "10 ms", 100.0: "100 ms", 1_000.0: "1 s", 10_000.0: "10 s"}
+_LEAST_MS, _MOST_MS = 5.0, 12_000.0
+
+
+def batching(result: Result) -> str:
+    """Draw RTFx and latency over the number of jobs in flight, for each device and batcher of `batching.py`."""
+    width, height, left, step, panel = 1_000, 560, 58, 188, 136
+    top, below, tall = 126, 342, 160  # of the two rows of panels
+    title = "Ways to make batches, on simulated devices"
+    about = (
+        "Above: seconds of audio per second (RTFx). Below: from a job's arrival to its answer, "
+        "95 percent of jobs at most (lines) and the median (dashes)."
+    )
+    parts = [text(20, 32, title, font_size=17, font_weight=600), text(20, 54, about, "muted")]
+    x = 20.0
+    for name, (style, stroke) in zip(result["devices"][0]["loads"][0]["batchers"], _LINES, strict=True):
+        parts.append(f'<path class="{style}" d="M{number(x)} 76H{number(x + 26)}" stroke-width="{stroke}"/>')
+        parts.append(text(x + 33, 80, name))
+        x += 66 + 7.2 * len(name)
+    for index, device in enumerate(result["devices"]):
+        at = left + index * step
+        loads = [load for load in device["loads"] if load["in_flight"]]
+        parts.append(text(at + panel / 2, top - 12, device["name"], anchor="middle", font_weight=600))
+        highest = 1.05 * max(each["rtfx"] for load in loads for each in load["batchers"].values())
+        distance = _step(highest, 5)
+        marks = [mark * distance for mark in range(int(highest / distance) + 1)]
+        parts += _panel(
+            (at, top, panel, tall), loads, {"rtfx": ""}, {mark / highest: f"{mark:,g}" for mark in marks}, highest
+        )
+        shares = {_latency_share(mark): label for mark, label in _DECADES.items()}
+        parts += _panel((at, below, panel, tall), loads, {"p95_ms": "", "p50_ms": "3 3"}, shares, None)
+    parts.append(text(width / 2, height - 18, "jobs in flight", "muted", "middle"))
+    return document(width, height, f"{title}: RTFx and latency over jobs in flight", parts)
+
+
+def _panel(
+    box: tuple[float, float, float, float],
+    loads: Sequence[Result],
+    keys: Mapping[str, str],
+    marks: Mapping[float, str],
+    highest: float | None,
+) -> list[str]:
+    """Draw lines over jobs in flight.
+
+    Args:
+        box: Left and top edge, width and height.
+        loads: The loads of one device.
+        keys: What is drawn of each batcher, with the dashes of its lines.
+        marks: Labels of the levels, by their share of the height.
+        highest: The value at the top. None for latencies on a logarithmic axis.
+    """
+    left, top, width, height = box
+    levels = [load["in_flight"] for load in loads]
+    xs = [left + width * math.log2(level) / math.log2(levels[-1]) for level in levels]
+    parts = []
+    for share, label in marks.items():
+        y = top + height * (1 - share)
+        parts.append(f'<path class="grid" d="M{number(left)} {number(y)}h{number(width)}"/>')
+        parts.append(text(left - 6, y + 4, label, "muted", "end", font_size=11))
+    for x, level in zip(xs, levels, strict=True):
+        parts.append(text(x, top + height + 17, str(level), "muted", "middle", font_size=11))
+    for name, (style, stroke) in reversed(list(zip(loads[0]["batchers"], _LINES, strict=True))):
+        for key, dashes in keys.items():
+            values = [load["batchers"][name][key] for load in loads]
+            shares = [value / highest if highest else _latency_share(value) for value in values]
+            points = " ".join(
+                f"{number(x)},{number(top + height * (1 - share))}" for x, share in zip(xs, shares, strict=True)
+            )
+            dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
+            parts.append(f'<polyline class="{style}" points="{points}" fill="none" stroke-width="{stroke}"{dashed}/>')
+    return parts
+
+
+def _latency_share(ms: float) -> float:
+    """Return how high a latency is drawn, as a share of the panel's height."""
+    return math.log(ms / _LEAST_MS) / math.log(_MOST_MS / _LEAST_MS)
+
+
+def _step(highest: float, most: int) -> float:
+    """Return a round distance of grid lines, of which there are `most` at most above zero."""
+    digit = 10.0 ** math.floor(math.log10(highest))
+    return next(step for step in (digit / 5, digit / 2, digit, 2 * digit, 5 * digit) if highest / step <= most)
+
+
 def _round(rtfx: float) -> str:
     return f"{rtfx:.0f}" if rtfx >= 20 else f"{rtfx:.1f}"
 
@@ -210,6 +299,7 @@ def main() -> None:
     results = read_results()
     for stem, result in results.items():
         (RESULTS / f"{stem}.svg").write_text(curve(result))
+    BATCHING.with_suffix(".svg").write_text(batching(json.loads(BATCHING.read_text())))
     SPEED.write_text(speed(results))
 
 

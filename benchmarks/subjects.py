@@ -98,7 +98,7 @@ class Worker:
         scheduler = handler.worker().actions.model
         assert isinstance(scheduler, Scheduler)
         self._scheduler = scheduler
-        asyncio.run(handler.handler(_job(_silence())))
+        asyncio.run(handler.handler(_job(_tone())))
         assert isinstance(scheduler.recognizer, PlainRecognizer)
         self._recognizer = scheduler.recognizer
 
@@ -186,9 +186,9 @@ def _job(audio: bytes) -> dict[str, Any]:
     return {"id": "bench", "input": {"audio_url": f"data:audio/wav;base64,{base64.b64encode(audio).decode()}"}}
 
 
-def _silence() -> bytes:
+def _tone() -> bytes:
     file = io.BytesIO()
-    soundfile.write(file, np.zeros(16_000, np.float32), 16_000, format="WAV")
+    soundfile.write(file, 0.1 * np.sin(0.17 * np.arange(16_000)), 16_000, format="WAV")
     return file.getvalue()
 
 

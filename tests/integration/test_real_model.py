@@ -131,10 +131,21 @@ def test_the_form_of_the_file_does_not_change_the_words(
 
 
 @pytest.mark.parametrize("count", [1, 100, 160, 400, 1_600])
-def test_short_recordings_are_silence(ask: Any, count: Any) -> None:
-    answer = ask({"input": {"audio_url": data_url(encode(np.zeros(count, np.float32))), "timestamps": True}})
+def test_short_recordings_are_taken(ask: Any, recognizer: Any, count: Any) -> None:
+    assert recognizer.transcribe([np.zeros(count, np.float32)])[0].text == ""
+    answer = ask({"input": {"audio_url": data_url(encode(np.full(count, 0.1, np.float32))), "timestamps": True}})
+    assert len(answer["timestamps"]["word"]) == len(answer["text"].split())
+    assert all(word["end"] <= answer["duration"] for word in answer["timestamps"]["word"])
+
+
+@pytest.mark.parametrize("count", [1, 1_600, 48_000, 16_000 * 400])
+def test_the_model_does_not_hear_silence(worker: Any, ask: Any, count: Any) -> None:
+    batches = worker.actions.model.stats.batches
+    silence = encode(np.zeros(count, np.float32), container="FLAC")
+    answer = ask({"input": {"audio_url": data_url(silence), "timestamps": True}})
     assert answer["text"] == ""
     assert answer["timestamps"] == {"word": [], "segment": [], "char": []}
+    assert worker.actions.model.stats.batches == batches
 
 
 def test_a_tone_gets_an_answer(ask: Any) -> None:

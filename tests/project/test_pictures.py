@@ -1,5 +1,6 @@
 """The pictures of the README are what their scripts draw of a real response and of the committed results."""
 
+import json
 from typing import Any
 from xml.etree import ElementTree
 
@@ -29,3 +30,5 @@ def test_charts_are_of_the_committed_results() -> None:
     assert chart.SPEED.read_text() == chart.speed(results)
     for stem, result in results.items():
         assert (chart.RESULTS / f"{stem}.svg").read_text() == chart.curve(result), stem
+    drawn = chart.batching(json.loads(chart.BATCHING.read_text()))
+    assert chart.BATCHING.with_suffix(".svg").read_text() == drawn
