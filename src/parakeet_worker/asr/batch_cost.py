@@ -64,11 +64,11 @@ class BatchCost:
         """
         return int(min(self.launch / max(self.padded * longest, 1e-12), 1e9))
 
-    def windows_within(self, seconds: float, longest: NDArray[np.float64]) -> NDArray[np.float64]:
+    def windows_within(self, seconds: NDArray[np.float64] | float, longest: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return how many windows a batch has, at most, that takes no longer than some seconds: 0 if none fits.
 
         Args:
-            seconds: Those seconds.
+            seconds: Those seconds, one for all batches or one for each.
             longest: The lengths of the longest windows of batches, in seconds.
         """
         left = seconds - self.longest * longest

@@ -14,8 +14,8 @@ scores of attention then take more than the subsampling does."""
 
 
 LONGEST_BATCH_S = 0.2
-"""Longest time that a batch of several windows may take, in seconds. A longer one would hardly be more efficient, and a
-clip that arrives meanwhile has to wait for it."""
+"""Longest time that a batch of several windows may take, in seconds, or twice what its longest window takes alone if
+that is more. A longer one would hardly be more efficient, and a clip that arrives meanwhile has to wait for it."""
 
 _F = TypeVar("_F", float, NDArray[np.float64])
 
@@ -88,7 +88,8 @@ def _best_run(lengths: NDArray[np.float64], first: int, budget: float, cost: Bat
         return found
 
     least = ends - first
-    most = np.minimum(budget // memory_seconds(longest), cost.windows_within(LONGEST_BATCH_S, longest))
+    limit = np.maximum(LONGEST_BATCH_S, 2 * (cost.launch + cost.longest * longest))
+    most = np.minimum(budget // memory_seconds(longest), cost.windows_within(limit, longest))
     most = np.minimum(ends, most).astype(np.int64)
     most[0] = max(most[0], 1)  # alone it is always allowed
     fitting = np.count_nonzero(most >= least)  # the first ones: with a longer window fewer are allowed

@@ -212,7 +212,7 @@ class Scheduler:
             self._changed.notify_all()
 
     def wait_for_room(self, cancellation: CancellationToken) -> None:
-        """Wait while more audio is queued than two batches take, so that hours of it are not held in memory.
+        """Wait while more of long recordings is queued than about two batches take: hours are not held in memory.
 
         Only for the later windows of a recording: the first one is always queued at once.
 
@@ -220,11 +220,15 @@ class Scheduler:
             JobCancelledError: The job was cancelled.
         """
         with self._changed:
-            room = min(max(2 * LONGEST_BATCH_S / self._costs.cost.padded, _LEAST_ROOM_S), _MOST_ROOM_S)
-            while sum(window.seconds for window in self._waiting) > room:
+            # Clips, which are due when they arrive, do not count: they must not hold up a long recording for ever.
+            while sum(window.seconds for window in self._waiting if window.due > window.queued) > self._room():
                 cancellation.check()
                 self._changed.wait(_CANCELLATION_INTERVAL_S)
         cancellation.check()
+
+    def _room(self) -> float:
+        """Return how many seconds of later windows of recordings may be queued."""
+        return min(max(2 * LONGEST_BATCH_S / self._costs.cost.padded, _LEAST_ROOM_S), _MOST_ROOM_S)
 
     def _serve(self) -> None:
         """Load the model, and decode batch after batch until the scheduler is closed."""
@@ -315,6 +319,7 @@ class Scheduler:
     def _prepare(self) -> None:
         """Choose and pad the next batch, while the device works on this one. Its windows stay in the queue."""
         assert self.recognizer  # noqa: S101 - a batch is being decoded
+        self._prepared = None
         try:
             self._costs.fit()
             with self._changed:
@@ -344,7 +349,7 @@ class Scheduler:
                 return
             hypotheses = None
             if is_out_of_memory(error):
-                self._budget = max(batch.memory_seconds / 2, _LEAST_BUDGET_S)
+                self._budget = min(self._budget, max(batch.memory_seconds / 2, _LEAST_BUDGET_S))
         except BaseException as error:  # noqa: BLE001 - such as SystemExit: whatever it was, the model cannot be trusted
             self._is_broken = True
             _fail(batch, _device_failed(error))

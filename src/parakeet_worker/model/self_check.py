@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import torch
 from numpy.typing import NDArray
 
 from parakeet_worker.asr.types import SAMPLE_RATE, BatchTime, Recognizer
@@ -74,9 +75,13 @@ def warm_up(recognizer: Recognizer, clock: Callable[[], float] = time.perf_count
         padded = recordings * seconds
         if times and (padded > recognizer.batch_seconds or _expected(times, padded) > _LONGEST_WARM_UP_S):
             break
-        batch = recognizer.pad([recognizer.stage(np.resize(speech, seconds * SAMPLE_RATE))] * recordings)
-        started = clock()
-        batch.transcribe()
+        try:
+            batch = recognizer.pad([recognizer.stage(np.resize(speech, seconds * SAMPLE_RATE))] * recordings)
+            started = clock()
+            batch.transcribe()
+        except (torch.OutOfMemoryError, MemoryError):
+            # The limit on batches is an estimate, or a setting. Serving decodes in parts what is too large.
+            break
         times.append(BatchTime(recordings, seconds, clock() - started))
     return times
 
@@ -84,7 +89,7 @@ def warm_up(recognizer: Recognizer, clock: Callable[[], float] = time.perf_count
 def _expected(times: Sequence[BatchTime], padded: float) -> float:
     """Return what a batch of some padded seconds takes, if the time goes on to grow as it did with the last one."""
     *earlier, last = times
-    grown = last.seconds - earlier[-1].seconds if earlier else 0.0
+    grown = max(0.0, last.seconds - earlier[-1].seconds) if earlier else 0.0
     return last.seconds + grown * padded / (last.windows * last.longest)
 
 

@@ -56,6 +56,11 @@ def test_a_batch_takes_no_longer_than_pays() -> None:
     assert choose([200.0, 200.0], cost=slow) == [0]  # alone it is decoded, however long that takes
 
 
+def test_windows_that_cost_nothing_join_also_where_one_takes_long() -> None:
+    for slow in (BatchCost(0.025, 1 / 14_000, 0.01), BatchCost(0.25, 1 / 14_000, 0.0003)):
+        assert len(choose([30.0] * 64, cost=slow)) == 64
+
+
 def test_a_long_window_takes_more_of_the_budget() -> None:
     fast = BatchCost(launch=0.01, padded=1e-9, longest=0.0)
     assert memory_seconds(LINEAR_S) == LINEAR_S
@@ -100,8 +105,9 @@ def test_what_always_holds(lengths: Any, data: Any, budget: Any, cost: Any) -> N
 
     def is_allowed(run: list[float]) -> bool:
         longest = max(run)
+        limit = max(LONGEST_BATCH_S, 2 * (cost.launch + cost.longest * longest))
         fits = len(run) * memory_seconds(longest) <= budget
-        return len(run) == 1 or (fits and float(cost.seconds(len(run), longest)) <= LONGEST_BATCH_S * (1 + 1e-9))
+        return len(run) == 1 or (fits and float(cost.seconds(len(run), longest)) <= limit * (1 + 1e-9))
 
     chosen = [lengths[index] for index in batch]
     assert is_allowed(chosen)

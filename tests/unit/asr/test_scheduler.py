@@ -154,7 +154,9 @@ def test_no_more_is_queued_than_the_next_batches_take() -> None:
     async def fill() -> None:
         first = await busy(engine, recognizer)
         engine.wait_for_room(cancellation)  # there is room while 480 seconds wait or less
-        answers = [engine.submit(seconds(30)) for _ in range(17)]
+        clips = [engine.submit(seconds(30)) for _ in range(17)]  # they do not count
+        engine.wait_for_room(cancellation)
+        answers = clips + [engine.submit(seconds(30), 0.25) for _ in range(17)]
         waiting = asyncio.create_task(asyncio.to_thread(engine.wait_for_room, cancellation))
         await asyncio.sleep(0.05)
         assert not waiting.done()
@@ -172,7 +174,7 @@ def test_a_job_that_waits_for_room_can_be_cancelled() -> None:
 
     async def fill() -> None:
         first = await busy(engine, recognizer)
-        answers = [engine.submit(seconds(500))]
+        answers = [engine.submit(seconds(500), 0.25)]
         waiting = asyncio.create_task(asyncio.to_thread(engine.wait_for_room, cancellation))
         await asyncio.sleep(0.05)
         cancellation.cancel()

@@ -5,6 +5,7 @@ from itertools import accumulate
 from typing import Any
 
 import pytest
+import torch
 
 from parakeet_worker.asr.types import BatchTime
 from parakeet_worker.model.self_check import SelfCheckError, check_transcript, warm_up, word_agreement
@@ -52,3 +53,15 @@ def test_a_slow_device_is_not_kept_busy_by_its_warm_up() -> None:
 def test_the_warm_up_takes_no_more_memory_than_there_is() -> None:
     _, times = warmed_up(0.045, 0.046, 0.047, 0.049, batch_seconds=500)
     assert [time.windows * time.longest for time in times] == [2, 8, 32, 128]
+
+
+def test_a_warm_up_that_finds_no_memory_is_cut_short() -> None:
+    class Full(Hears):
+        def hear(self, batch: Any) -> Any:
+            if len(batch) > 4:
+                raise torch.OutOfMemoryError
+            return super().hear(batch)
+
+    ticks = accumulate([0.0, 0.02] * 5)
+    Full.batch_seconds = 2_000.0
+    assert [time.windows for time in warm_up(Full(""), partial(next, ticks))] == [1, 1, 4]
