@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 import chart
 from parakeet_worker.asr.batching import choose_batch
 from parakeet_worker.asr.scheduler import WINDOW_INTERVAL_S, Scheduler
-from parakeet_worker.asr.types import SAMPLE_RATE, BatchTime, Hypothesis, PaddedBatch, ReadHypothesis, Recognizer
 from parakeet_worker.model.self_check import warm_up
 from simulated import (
     DEVICES,
@@ -34,6 +33,7 @@ from simulated import (
     Feed,
     Noise,
     Outcome,
+    SimulatedDevice,
     Simulation,
     nearest_lengths,
     poisson,
@@ -211,34 +211,18 @@ def measure_choosing(device: Device, rounds: int) -> dict[str, Any]:
     return {"device": device.name, "median_ms": statistics.median(times), "worst_ms": max(times)}
 
 
-class Sleeper(Recognizer):
+class Sleeper(SimulatedDevice):
     """A device that takes the time of a batch really, in sleep."""
 
     def __init__(self, device: Device) -> None:
-        self.device = device
-        self.batch_seconds = device.batch_seconds
-        self.warm_up_times: Sequence[BatchTime] = warm_up(self)
+        super().__init__(device)
+        self.warm_up_times = warm_up(self)
 
-    def stage(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the samples."""
-        return samples
-
-    def pad(self, batch: Sequence[object]) -> PaddedBatch:
-        """Return the batch, which has nothing to pad."""
-        lengths = [len(signal) / SAMPLE_RATE for signal in batch]  # type: ignore[arg-type]
-        return _Sleep(self.device.seconds(len(lengths), max(lengths)), len(lengths))
-
-
-@dataclass(frozen=True)
-class _Sleep:
-    seconds: float
-    windows: int
-
-    def transcribe(self, meanwhile: Callable[[], None] = lambda: None) -> list[ReadHypothesis]:
-        end = time.perf_counter() + self.seconds
+    def decode(self, lengths: Sequence[float], meanwhile: Callable[[], None]) -> None:
+        """Sleep until the batch would be decoded."""
+        end = time.perf_counter() + self.device.seconds(len(lengths), max(lengths))
         meanwhile()
         time.sleep(max(0.0, end - time.perf_counter()))
-        return [lambda: Hypothesis("", ())] * self.windows
 
 
 def measure_host(device: Device, in_flight: int, seconds: float, simulated: float) -> dict[str, Any]:

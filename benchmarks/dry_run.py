@@ -389,7 +389,7 @@ def trace_plain(model: Parakeet, windows: int, seconds: float) -> Trace:
         recorder.stage = "features"
         recorder.hold(samples)
         with recorder, mock.patch.object(FakeTensor, "tolist", lambda tensor: recorder.fetch(tensor)):
-            model.transcribe(samples, lengths)
+            model.decode(*model.encode(samples, lengths))
     for hook in hooks:
         hook.remove()
     return recorder.trace

@@ -6,6 +6,7 @@ and the arrivals move. So equal traffic gives equal results, on any machine.
 
 import heapq
 import threading
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -16,12 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parakeet_worker.asr.batch_cost import BatchCost, CostModel
-from parakeet_worker.asr.batching import choose_batch
+from parakeet_worker.asr.batching import ChooseBatch, choose_batch
 from parakeet_worker.asr.scheduler import Scheduler
-from parakeet_worker.asr.types import SAMPLE_RATE, Hypothesis, PaddedBatch, ReadHypothesis, Recognizer, WindowResult
+from parakeet_worker.asr.types import (
+    SAMPLE_RATE,
+    BatchTime,
+    Hypothesis,
+    PaddedBatch,
+    ReadHypothesis,
+    Recognizer,
+    WindowResult,
+)
 from parakeet_worker.model.self_check import warm_up
-
-Choose = Callable[[Sequence[float], Sequence[float], float, float, BatchCost], list[int]]
 
 # A run takes seconds. One that takes longer hangs, such as after an exception in a callback, which futures swallow.
 _LONGEST_RUN_S = 300.0
@@ -198,7 +205,45 @@ class Clip:
         return round(self.seconds * SAMPLE_RATE)
 
 
-class Simulation(Recognizer):
+class SimulatedDevice(Recognizer):
+    """A device that decodes nothing: `decode` lets the time of a batch pass.
+
+    Args:
+        device: The device.
+    """
+
+    warm_up_times: Sequence[BatchTime] = ()
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.batch_seconds = device.batch_seconds
+
+    def stage(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the samples."""
+        return samples
+
+    def pad(self, batch: Sequence[object]) -> PaddedBatch:
+        """Return the batch, which has nothing to pad."""
+        return _SimulatedBatch(self, [len(signal) / SAMPLE_RATE for signal in batch])  # type: ignore[arg-type]
+
+    @abstractmethod
+    def decode(self, lengths: Sequence[float], meanwhile: Callable[[], None]) -> None:
+        """Let the time of a batch of windows of these lengths, in seconds, pass."""
+
+
+@dataclass(frozen=True)
+class _SimulatedBatch:
+    """A batch on a simulated device: the lengths of its windows, in seconds."""
+
+    device: SimulatedDevice
+    lengths: Sequence[float]
+
+    def transcribe(self, meanwhile: Callable[[], None] = lambda: None) -> list[ReadHypothesis]:
+        self.device.decode(self.lengths, meanwhile)
+        return [lambda: _HEARD] * len(self.lengths)
+
+
+class Simulation(SimulatedDevice):
     """A simulated device, the worker's scheduler in front of it, and jobs that arrive.
 
     All that moves the time happens on the model thread: a batch lets the jobs arrive that come while it is decoded, and
@@ -219,15 +264,15 @@ class Simulation(Recognizer):
         device: Device,
         feed: Feed,
         *,
-        choose: Choose = choose_batch,
+        choose: ChooseBatch = choose_batch,
         noise: Noise = QUIET,
         seed: int = 0,
         most: int | None = None,
     ) -> None:
-        self.batch_seconds = device.batch_seconds
+        super().__init__(device)
         self.costs = CostModel()
         self.now = 0.0
-        self._device, self._feed, self._noise, self._most = device, feed, noise, most
+        self._feed, self._noise, self._most = feed, noise, most
         self._is_ahead = choose is choose_batch
         self._draw = np.random.default_rng(seed)
         self._in_flight = 0
@@ -250,21 +295,13 @@ class Simulation(Recognizer):
         self._scheduler.close()
         return self._outcome
 
-    def stage(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the samples."""
-        return samples
-
-    def pad(self, batch: Sequence[object]) -> PaddedBatch:
-        """Return the batch, which has nothing to pad."""
-        return _SimulatedBatch(self, [len(signal) / SAMPLE_RATE for signal in batch])  # type: ignore[arg-type]
-
     def decode(self, lengths: Sequence[float], meanwhile: Callable[[], None]) -> None:
         """Let the time of a batch pass, and the jobs arrive that come until its end."""
         count, longest = len(lengths), max(lengths)
         self._outcome.batches.append(Batch(count, longest, float(self.costs.cost.seconds(count, longest))))
         if len(self._outcome.batches) == self._most:
             self._feed.end()
-        end = self.now + self._device.seconds(count, longest) * self._noise.factor(self._draw)
+        end = self.now + self.device.seconds(count, longest) * self._noise.factor(self._draw)
         if self._is_ahead:
             meanwhile()
         if self._in_flight:
@@ -296,19 +333,7 @@ class Simulation(Recognizer):
                 self._arrive(self._feed.next_at)
 
 
-@dataclass(frozen=True)
-class _SimulatedBatch:
-    """A batch on a simulated device: the lengths of its windows, in seconds."""
-
-    simulation: Simulation
-    lengths: Sequence[float]
-
-    def transcribe(self, meanwhile: Callable[[], None] = lambda: None) -> list[ReadHypothesis]:
-        self.simulation.decode(self.lengths, meanwhile)
-        return [lambda: _HEARD] * len(self.lengths)
-
-
-def run_scheduler(device: Device, feed: Feed, choose: Choose = choose_batch) -> Outcome:
+def run_scheduler(device: Device, feed: Feed, choose: ChooseBatch = choose_batch) -> Outcome:
     """Run the worker's scheduler, with its own rule or another one."""
     return Simulation(device, feed, choose=choose).run()
 

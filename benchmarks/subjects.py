@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import contextlib
-import io
 import logging
 import multiprocessing
 import os
@@ -16,13 +15,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import soundfile
 
 from clips import Recording
 from parakeet_worker.asr.scheduler import Scheduler
 from parakeet_worker.model.network import Parakeet
 from parakeet_worker.model.recognizer import PlainRecognizer
+from parakeet_worker.model.self_check import CLIP
 
 Stages = dict[str, float]
 
@@ -98,7 +97,7 @@ class Worker:
         scheduler = handler.worker().actions.model
         assert isinstance(scheduler, Scheduler)
         self._scheduler = scheduler
-        asyncio.run(handler.handler(_job(_tone())))
+        asyncio.run(handler.handler(_job(CLIP.read_bytes())))
         assert isinstance(scheduler.recognizer, PlainRecognizer)
         self._recognizer = scheduler.recognizer
 
@@ -184,12 +183,6 @@ def _timed_stages(model: Any, is_wanted: bool) -> Iterator[Stages | None]:  # no
 
 def _job(audio: bytes) -> dict[str, Any]:
     return {"id": "bench", "input": {"audio_url": f"data:audio/wav;base64,{base64.b64encode(audio).decode()}"}}
-
-
-def _tone() -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, 0.1 * np.sin(0.17 * np.arange(16_000)), 16_000, format="WAV")
-    return file.getvalue()
 
 
 class Remote:

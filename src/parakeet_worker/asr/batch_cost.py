@@ -124,24 +124,21 @@ def fit(times: list[BatchTime]) -> BatchCost:
     padded = windows * longest
     latest = max(_TRUSTED * float(padded.max()), 1.0)
     saturations = _SATURATIONS[: np.searchsorted(_SATURATIONS, latest, side="right")]
-    for further in (_CLOSER, None):
-        launch, step, loss = _fit_each(saturations, padded, longest, seconds)
-        best = np.flatnonzero(loss <= loss.min() * (1 + 1 / len(times)) + 1e-9)[-1]
-        if further is not None:
-            saturations = saturations[best] * further
-    return BatchCost(float(launch[best]), float(launch[best] / saturations[best]), float(step[best]))
+    saturation, _, _ = _fit_best(saturations, padded, longest, seconds)
+    saturation, launch, step = _fit_best(saturation * _CLOSER, padded, longest, seconds)
+    return BatchCost(launch, launch / saturation, step)
 
 
-def _fit_each(
+def _fit_best(
     saturations: NDArray[np.float64],
     padded: NDArray[np.float64],
     longest: NDArray[np.float64],
     seconds: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the launch and the time per second of the longest window, in seconds, and the loss for each saturation.
+) -> tuple[float, float, float]:
+    """Return the saturation that is taken, and the launch and the time per second of the longest window, in seconds.
 
     Args:
-        saturations: Padded seconds, shape (saturations,).
+        saturations: Those that are tried, in padded seconds, in ascending order, shape (saturations,).
         padded: Padded seconds of each batch, shape (times,).
         longest: Its longest window in seconds, the same shape.
         seconds: What it took, the same shape.
@@ -155,7 +152,9 @@ def _fit_each(
         predicted = launch[:, None] * x + step[:, None] * longest
         errors = seconds / predicted - 1
     sizes = np.abs(errors)
-    return launch, step, np.where(sizes <= _OUTLIER, sizes**2, _OUTLIER * (2 * sizes - _OUTLIER)).sum(axis=1)
+    loss = np.where(sizes <= _OUTLIER, sizes**2, _OUTLIER * (2 * sizes - _OUTLIER)).sum(axis=1)
+    best = np.flatnonzero(loss <= loss.min() * (1 + 1 / len(seconds)) + 1e-9)[-1]
+    return float(saturations[best]), float(launch[best]), float(step[best])
 
 
 def _least_squares(

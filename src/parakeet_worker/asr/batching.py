@@ -1,6 +1,6 @@
 """Which windows of audio are decoded in one batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
 import numpy as np
@@ -12,10 +12,12 @@ LINEAR_S = 300.0
 """Longest window, in seconds, whose memory grows with its length. That of a longer one grows with the square of it: the
 scores of attention then take more than the subsampling does."""
 
-
 LONGEST_BATCH_S = 0.2
 """Longest time that a batch of several windows may take, in seconds, or twice what its longest window takes alone if
 that is more. A longer one would hardly be more efficient, and a clip that arrives meanwhile has to wait for it."""
+
+ChooseBatch = Callable[[Sequence[float], Sequence[float], float, float, BatchCost], list[int]]
+"""Chooses a batch; see `choose_batch` for the arguments and the result."""
 
 _F = TypeVar("_F", float, NDArray[np.float64])
 

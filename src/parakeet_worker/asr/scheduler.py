@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parakeet_worker.asr.batch_cost import BatchCost, CostModel
-from parakeet_worker.asr.batching import LONGEST_BATCH_S, audio_rate, choose_batch, memory_seconds
+from parakeet_worker.asr.batching import LONGEST_BATCH_S, ChooseBatch, audio_rate, choose_batch, memory_seconds
 from parakeet_worker.asr.types import (
     SAMPLE_RATE,
     BatchTime,
@@ -129,7 +129,7 @@ class Scheduler:
         load: Callable[[], Recognizer],
         *,
         costs: CostModel | None = None,
-        choose: Callable[[Sequence[float], Sequence[float], float, float, BatchCost], list[int]] = choose_batch,
+        choose: ChooseBatch = choose_batch,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._load = load
@@ -298,22 +298,25 @@ class Scheduler:
         try:
             return [self._waiting[index] for index in self._choose(lengths, due, self._clock(), self._budget, cost)]
         except Exception:  # noqa: BLE001 - whatever it was, the window that is due first must not wait for ever
-            return [min(self._waiting, key=lambda window: window.due)]
+            return [self._first()]
+
+    def _first(self) -> _Window:
+        """Return the window in the queue that is due first. Call it with the lock held."""
+        return min(self._waiting, key=lambda window: window.due)
 
     def _is_as_good(self, prepared: list[_Window], best: list[_Window], cost: BatchCost) -> bool:
         """Return whether a batch is about as good as the best one. Call it with the lock held."""
-        if set(map(id, prepared)) == set(map(id, best)):
+        if set(prepared) == set(best):
             return True
-        first = min(self._waiting, key=lambda window: window.due, default=None)
-        if first not in prepared or not set(map(id, prepared)) <= set(map(id, self._waiting)):
+        if not set(prepared) <= set(self._waiting) or self._first() not in prepared:
             return False
         found, possible = (audio_rate([window.seconds for window in windows], cost) for windows in (prepared, best))
         return found >= _AS_GOOD * possible
 
     def _remove(self, windows: list[_Window]) -> None:
         """Take windows out of the queue. Call it with the lock held."""
-        removed = set(map(id, windows))
-        self._waiting = [window for window in self._waiting if id(window) not in removed]
+        removed = set(windows)
+        self._waiting = [window for window in self._waiting if window not in removed]
         self._changed.notify_all()
 
     def _prepare(self) -> None:

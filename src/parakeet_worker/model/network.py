@@ -55,10 +55,6 @@ class Parakeet(nn.Module):
         frames: tuple[Tensor, Tensor] = self.encoder(features.to(next(self.encoder.parameters()).dtype), lengths)
         return frames
 
-    def transcribe(self, samples: Tensor, lengths: Tensor) -> list[list[Emission]]:
-        """Return the labels of each recording, for samples as `Features.forward` takes them."""
-        return self.decode(*self.encode(samples, lengths))
-
     def decode(self, frames: Tensor, lengths: Tensor) -> list[list[Emission]]:
         """Return the labels of encoder frames, (B, T, D), of which each recording has `lengths`, (B,)."""
         return self.search.decode(frames, lengths)

@@ -35,7 +35,7 @@ class PlainRecognizer(TorchRecognizer):
     def _run(self, samples: Tensor, lengths: Tensor, meanwhile: Meanwhile) -> list[ReadHypothesis]:
         runner = self.graphs or self.model
         frames = runner.encode(samples, lengths)
-        self._meanwhile(meanwhile)
+        meanwhile()
         return [partial(self._hypothesis, emissions) for emissions in runner.decode(*frames)]
 
     def _hypothesis(self, emissions: Sequence[Emission]) -> Hypothesis:

@@ -16,6 +16,10 @@ Meanwhile = Callable[[], None]
 """What is called while the device works; see `PaddedBatch`."""
 
 
+def _do_nothing() -> None:
+    pass
+
+
 class TorchRecognizer(Recognizer):
     """A model behind the scheduler's protocol; see `Recognizer`.
 
@@ -46,16 +50,13 @@ class TorchRecognizer(Recognizer):
             lengths: Samples of each recording, shape (B,), int64.
             meanwhile: Called while the GPU works.
         """
+        if self.plan.device.type != "cuda":
+            meanwhile = _do_nothing
         return on_device(self.plan.device, lambda: self._run(samples, lengths, meanwhile))
-
-    def _meanwhile(self, meanwhile: Meanwhile) -> None:
-        """Call it if the launches that this thread has queued are worked off by a GPU."""
-        if self.plan.device.type == "cuda":
-            meanwhile()
 
     @abstractmethod
     def _run(self, samples: Tensor, lengths: Tensor, meanwhile: Meanwhile) -> list[ReadHypothesis]:
-        """Transcribe a padded batch, and call `_meanwhile` between encoder and decoder; see `run`."""
+        """Transcribe a padded batch, and call `meanwhile` between encoder and decoder, when a GPU has work queued."""
 
 
 @dataclass(frozen=True)
@@ -66,5 +67,5 @@ class _PaddedTensors:
     samples: Tensor
     lengths: Tensor
 
-    def transcribe(self, meanwhile: Meanwhile = lambda: None) -> list[ReadHypothesis]:
+    def transcribe(self, meanwhile: Meanwhile = _do_nothing) -> list[ReadHypothesis]:
         return self.recognizer.run(self.samples, self.lengths, meanwhile)

@@ -33,7 +33,7 @@ class NemoRecognizer(TorchRecognizer):
         features, lengths = model.preprocessor(input_signal=signal, length=lengths)  # (B, mels, mel frames), (B,)
         precision = next(model.encoder.parameters()).dtype
         encoded, lengths = model.encoder(audio_signal=features.to(precision), length=lengths)
-        self._meanwhile(meanwhile)
+        meanwhile()
         return self._decode(encoded, lengths)
 
     def _decode(self, encoded: torch.Tensor, lengths: torch.Tensor) -> list[ReadHypothesis]:

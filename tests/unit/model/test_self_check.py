@@ -57,11 +57,12 @@ def test_the_warm_up_takes_no_more_memory_than_there_is() -> None:
 
 def test_a_warm_up_that_finds_no_memory_is_cut_short() -> None:
     class Full(Hears):
+        batch_seconds = 2_000.0
+
         def hear(self, batch: Any) -> Any:
             if len(batch) > 4:
                 raise torch.OutOfMemoryError
             return super().hear(batch)
 
     ticks = accumulate([0.0, 0.02] * 5)
-    Full.batch_seconds = 2_000.0
     assert [time.windows for time in warm_up(Full(""), partial(next, ticks))] == [1, 1, 4]
