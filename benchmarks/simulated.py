@@ -213,6 +213,8 @@ class SimulatedDevice(Recognizer):
     """
 
     warm_up_times: Sequence[BatchTime] = ()
+    device_name = "simulated"
+    precision_name = "none"
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -222,7 +224,7 @@ class SimulatedDevice(Recognizer):
         """Return the samples."""
         return samples
 
-    def pad(self, batch: Sequence[object]) -> PaddedBatch:
+    def pad(self, batch: Sequence[object], options: Sequence[object] = ()) -> PaddedBatch:
         """Return the batch, which has nothing to pad."""
         return _SimulatedBatch(self, [len(signal) / SAMPLE_RATE for signal in batch])  # type: ignore[arg-type]
 

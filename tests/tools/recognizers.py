@@ -17,11 +17,13 @@ class FakeRecognizer(Recognizer):
 
     batch_seconds = 100.0
     warm_up_times: Sequence[BatchTime] = ()
+    device_name = "cpu"
+    precision_name = "float32"
 
     def stage(self, samples: Any) -> Any:
         return samples
 
-    def pad(self, batch: Any) -> PaddedBatch:
+    def pad(self, batch: Any, options: Any = ()) -> PaddedBatch:
         return FakeBatch(self, batch)
 
     def hear(self, batch: Any) -> list[Hypothesis]:

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from parakeet_worker.asr.batch_cost import BatchCost, CostModel
 from parakeet_worker.asr.batching import LONGEST_BATCH_S, ChooseBatch, audio_rate, choose_batch, memory_seconds
 from parakeet_worker.asr.types import (
+    NO_OPTIONS,
     SAMPLE_RATE,
     BatchTime,
+    DecodingOptions,
     DeviceFailedError,
     PaddedBatch,
     Recognizer,
@@ -75,6 +77,7 @@ class _Window:
     """A window in the queue, and the future of its result."""
 
     signal: Signal
+    options: DecodingOptions
     queued: float
     due: float
     result: "Future[WindowResult]" = field(default_factory=Future)
@@ -145,6 +148,8 @@ class Scheduler:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._loaded: Future[None] = Future()
+        # Then a job that is cancelled while it waits for the model does not cancel this for all others.
+        self._loaded.set_running_or_notify_cancel()
         self._is_closing = False
         self.stats = SchedulerStats()
 
@@ -169,6 +174,22 @@ class Scheduler:
         self.start()
         await asyncio.wrap_future(self._loaded)
 
+    async def loaded(self) -> Recognizer:
+        """Wait until the model is loaded, and return it.
+
+        Raises:
+            JobError: It could not be loaded.
+        """
+        if self.recognizer is None:
+            try:
+                await self.ready()
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                raise _model_unavailable(error) from error
+        assert self.recognizer  # noqa: S101 - it is loaded
+        return self.recognizer
+
     def close(self) -> None:
         """Decode what is queued, end the model thread, and wait for that for 15 seconds at most."""
         with self._changed:
@@ -185,18 +206,21 @@ class Scheduler:
         """
         return self.recognizer.stage(samples) if self.recognizer and not self._is_broken else samples
 
-    def submit(self, window: Signal, delay: float = 0.0) -> "Future[WindowResult]":
+    def submit(
+        self, window: Signal, delay: float = 0.0, options: DecodingOptions = NO_OPTIONS
+    ) -> "Future[WindowResult]":
         """Queue a window and return the future of its result. Safe on any thread.
 
         Args:
             window: The window, staged or not.
             delay: Seconds until it is due; windows that are due earlier are decoded first. See `WINDOW_INTERVAL_S`.
+            options: What its job wants of its decoding.
 
         Returns:
             The future of the window's result. It raises the JobError for the window's job.
         """
         now = self._clock()
-        queued = _Window(window, now, now + delay)
+        queued = _Window(window, options, now, now + delay)
         with self._changed:
             self._waiting.append(queued)
             self._changed.notify_all()
@@ -262,9 +286,7 @@ class Scheduler:
             try:
                 self.recognizer = self._load()
             except BaseException as error:  # noqa: BLE001 - the thread must live, and every job gets an answer
-                failure = JobError(Code.MODEL_UNAVAILABLE, "the worker could not load its model; try again")
-                failure.__cause__ = error
-                return failure
+                return _model_unavailable(error)
             self._budget = self.recognizer.batch_seconds
             for each in self.recognizer.warm_up_times:
                 self._costs.observe(each)
@@ -328,9 +350,13 @@ class Scheduler:
             with self._changed:
                 windows = self._best(self._costs.cost)
             if windows:
-                self._prepared = _Batch(windows, self.recognizer.pad([window.signal for window in windows]))
+                self._prepared = _Batch(windows, self._pad(windows))
         except Exception:  # noqa: BLE001 - it is padded again when its turn comes, and fails then if it must
             self._prepared = None
+
+    def _pad(self, windows: Sequence[_Window]) -> PaddedBatch:
+        assert self.recognizer  # noqa: S101 - _ready() has seen to it
+        return self.recognizer.pad([window.signal for window in windows], [window.options for window in windows])
 
     def _decode(self, batch: _Batch) -> None:
         """Decode a batch, and set the result or the exception of each of its windows."""
@@ -339,7 +365,7 @@ class Scheduler:
         padded: PaddedBatch | None
         padded, batch.padded = batch.padded, None
         try:
-            padded = padded or self.recognizer.pad([window.signal for window in windows])
+            padded = padded or self._pad(windows)
             started = self._clock()
             hypotheses = padded.transcribe(self._prepare)
         except DeviceFailedError as error:
@@ -396,6 +422,12 @@ def _fail(batch: _Batch, error: Exception) -> None:
     for window in batch.windows:
         if not window.result.done():
             window.result.set_exception(error)
+
+
+def _model_unavailable(cause: BaseException) -> JobError:
+    error = JobError(Code.MODEL_UNAVAILABLE, "the worker could not load its model; try again")
+    error.__cause__ = cause
+    return error
 
 
 def _device_failed(cause: BaseException | None = None) -> JobError:

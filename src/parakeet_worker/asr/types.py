@@ -21,11 +21,13 @@ class Token:
         piece: Its SentencePiece text, such as `▁the` or `ing`.
         start: When it starts, in seconds.
         end: When it ends, in seconds.
+        confidence: The model's confidence in it, from 0 to 1, or None if that was not asked for.
     """
 
     piece: str
     start: float
     end: float
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,40 @@ class Hypothesis:
 
     text: str
     tokens: tuple[Token, ...]
+
+
+@dataclass(frozen=True)
+class KeyTerm:
+    """A name or an expression that a job wants to be recognized.
+
+    Attributes:
+        text: The term as it is written.
+        boost: Its weight: 1 is the usual one.
+    """
+
+    text: str
+    boost: float = 1.0
+
+
+class CompiledTerms(Protocol):
+    """Key terms in whatever form the recognizer takes them."""
+
+
+@dataclass(frozen=True)
+class DecodingOptions:
+    """What a job wants of the decoding of its windows.
+
+    Attributes:
+        has_confidence: Whether the tokens have a confidence.
+        terms: Key terms to raise, or None.
+    """
+
+    has_confidence: bool = False
+    terms: CompiledTerms | None = None
+
+
+NO_OPTIONS = DecodingOptions()
+"""The words and their times alone."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +174,14 @@ class Recognizer(Protocol):
         batch_seconds: Longest batch that the memory holds, in padded seconds: number of windows times the length of
             the longest.
         warm_up_times: What batches took in the warm-up.
+        device_name: `cpu`, or the name of the GPU.
+        precision_name: The arithmetic of matrix products, such as `bfloat16`.
     """
 
     batch_seconds: float
     warm_up_times: Sequence[BatchTime]
+    device_name: str
+    precision_name: str
 
     def stage(self, samples: NDArray[np.float32]) -> Signal:
         """Start to copy a window to the device. Safe on any thread, also while a batch is decoded.
@@ -151,20 +191,33 @@ class Recognizer(Protocol):
         """
         ...
 
-    def pad(self, batch: Sequence[Signal]) -> PaddedBatch:
+    def pad(self, batch: Sequence[Signal], options: Sequence[DecodingOptions] = ()) -> PaddedBatch:
         """Bring windows to the device, padded to the longest. May be called while another batch is transcribed.
 
         Args:
             batch: The windows, staged or not, unpadded.
+            options: The options of each window; empty for none. A window's result does not depend on the others'.
 
         Raises:
             DeviceFailedError: The device cannot be used any more by this process.
         """
         ...
 
-    def transcribe(self, batch: Sequence[Signal]) -> list[Hypothesis]:
+    def transcribe(self, batch: Sequence[Signal], options: Sequence[DecodingOptions] = ()) -> list[Hypothesis]:
         """Transcribe windows in one batch, and return their hypotheses, in order; see `pad` and `PaddedBatch`."""
-        return [read() for read in self.pad(batch).transcribe()]
+        return [read() for read in self.pad(batch, options).transcribe()]
+
+
+class UncoveredTermError(ValueError):
+    """A key term cannot be written with the model's tokens.
+
+    Attributes:
+        term: The term.
+    """
+
+    def __init__(self, term: str) -> None:
+        super().__init__(f"no tokens for {term!r}")
+        self.term = term
 
 
 class DeviceFailedError(Exception):

@@ -8,7 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from parakeet_worker.asr.types import BatchTime, PaddedBatch, ReadHypothesis, Recognizer, Signal
+from parakeet_worker.asr.types import (
+    NO_OPTIONS,
+    BatchTime,
+    DecodingOptions,
+    PaddedBatch,
+    ReadHypothesis,
+    Recognizer,
+    Signal,
+)
 from parakeet_worker.model.device import Plan, on_device
 from parakeet_worker.model.staging import Staging
 
@@ -31,6 +39,8 @@ class TorchRecognizer(Recognizer):
     def __init__(self, plan: Plan, multiple: int = 1) -> None:
         self.plan = plan
         self.batch_seconds = plan.batch_seconds
+        self.device_name = plan.device_name
+        self.precision_name = plan.precision_name
         self.warm_up_times: Sequence[BatchTime] = ()
         self._staging = Staging(plan.device, multiple)
 
@@ -38,24 +48,32 @@ class TorchRecognizer(Recognizer):
         """Start to copy a recording to the device; see `Staging.stage`."""
         return self._staging.stage(samples)
 
-    def pad(self, batch: Sequence[Signal]) -> PaddedBatch:
+    def pad(self, batch: Sequence[Signal], options: Sequence[DecodingOptions] = ()) -> PaddedBatch:
         """Bring recordings to the device; see `Recognizer`."""
-        return on_device(self.plan.device, lambda: _PaddedTensors(self, *self._staging.pad(batch)))
+        return on_device(
+            self.plan.device,
+            lambda: _PaddedTensors(self, *self._staging.pad(batch), options or [NO_OPTIONS] * len(batch)),
+        )
 
-    def run(self, samples: Tensor, lengths: Tensor, meanwhile: Meanwhile) -> list[ReadHypothesis]:
+    def run(
+        self, samples: Tensor, lengths: Tensor, options: Sequence[DecodingOptions], meanwhile: Meanwhile
+    ) -> list[ReadHypothesis]:
         """Transcribe a padded batch; see `PaddedBatch`.
 
         Args:
             samples: float32, shape (B, samples).
             lengths: Samples of each recording, shape (B,), int64.
+            options: The options of each recording.
             meanwhile: Called while the GPU works.
         """
         if self.plan.device.type != "cuda":
             meanwhile = _do_nothing
-        return on_device(self.plan.device, lambda: self._run(samples, lengths, meanwhile))
+        return on_device(self.plan.device, lambda: self._run(samples, lengths, options, meanwhile))
 
     @abstractmethod
-    def _run(self, samples: Tensor, lengths: Tensor, meanwhile: Meanwhile) -> list[ReadHypothesis]:
+    def _run(
+        self, samples: Tensor, lengths: Tensor, options: Sequence[DecodingOptions], meanwhile: Meanwhile
+    ) -> list[ReadHypothesis]:
         """Transcribe a padded batch, and call `meanwhile` between encoder and decoder, when a GPU has work queued."""
 
 
@@ -66,6 +84,7 @@ class _PaddedTensors:
     recognizer: TorchRecognizer
     samples: Tensor
     lengths: Tensor
+    options: Sequence[DecodingOptions]
 
     def transcribe(self, meanwhile: Meanwhile = _do_nothing) -> list[ReadHypothesis]:
-        return self.recognizer.run(self.samples, self.lengths, meanwhile)
+        return self.recognizer.run(self.samples, self.lengths, self.options, meanwhile)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from parakeet_worker.asr.types import Hypothesis, ReadHypothesis, Token
+from parakeet_worker.asr.types import DecodingOptions, Hypothesis, ReadHypothesis, Token
 from parakeet_worker.model.device import Plan
 from parakeet_worker.model.torch_recognizer import Meanwhile, TorchRecognizer
 
@@ -28,7 +28,13 @@ class NemoRecognizer(TorchRecognizer):
         self._frame_seconds: float = model.cfg.preprocessor.window_stride * model.encoder.subsampling_factor
 
     @torch.inference_mode()
-    def _run(self, signal: torch.Tensor, lengths: torch.Tensor, meanwhile: Meanwhile) -> list[ReadHypothesis]:
+    def _run(
+        self,
+        signal: torch.Tensor,
+        lengths: torch.Tensor,
+        options: Sequence[DecodingOptions],
+        meanwhile: Meanwhile,
+    ) -> list[ReadHypothesis]:
         model = self.model
         features, lengths = model.preprocessor(input_signal=signal, length=lengths)  # (B, mels, mel frames), (B,)
         precision = next(model.encoder.parameters()).dtype

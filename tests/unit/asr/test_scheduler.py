@@ -359,7 +359,7 @@ class Overlapping(Script):
         self.padded: list[list[float]] = []
         self.arrivals: Any = lambda: None
 
-    def pad(self, batch: Any) -> PaddedBatch:
+    def pad(self, batch: Any, options: Any = ()) -> PaddedBatch:
         self.padded.append([len(signal) / 16_000 for signal in batch])
         padded = FakeBatch(self, batch)
         recognizer = self
@@ -425,7 +425,7 @@ def test_a_prepared_batch_without_a_cancelled_window_is_padded_anew() -> None:
 
 def test_a_batch_that_cannot_be_prepared_fails_no_other() -> None:
     class Full(Overlapping):
-        def pad(self, batch: Any) -> PaddedBatch:
+        def pad(self, batch: Any, options: Any = ()) -> PaddedBatch:
             if len(self.padded) == 1 and len(batch) > 1:
                 self.padded.append([])
                 raise MemoryError
@@ -443,7 +443,7 @@ def test_words_are_made_where_they_are_read() -> None:
     read_on: list[str] = []
 
     class Reads(Script):
-        def pad(self, batch: Any) -> PaddedBatch:
+        def pad(self, batch: Any, options: Any = ()) -> PaddedBatch:
             padded = FakeBatch(self, batch)
 
             def read(hypothesis: Any) -> Any:
@@ -481,7 +481,7 @@ def test_the_cost_is_learnt_from_the_warm_up_and_from_each_batch() -> None:
 
 def test_the_time_in_which_the_device_waits_is_counted() -> None:
     class Slow(Script):
-        def pad(self, batch: Any) -> PaddedBatch:
+        def pad(self, batch: Any, options: Any = ()) -> PaddedBatch:
             time.sleep(0.05)
             return super().pad(batch)
 
