@@ -5,7 +5,7 @@
 
 For each JSON file of `bench.py` in `benchmarks/results/`, draws RTFx over jobs in flight, beside that file, and for
 that of `batching.py` RTFx and latencies. Draws `docs/speed.svg` from three of them: the worker beside NeMo's own
-`transcribe()`.
+`transcribe()`. Draws `docs/confidence.svg` from that of `confidence.py`.
 """
 
 import json
@@ -19,8 +19,10 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 SPEED = ROOT / "docs" / "speed.svg"
 BATCHING = RESULTS / "batching.json"
+CONFIDENCE = RESULTS / "confidence.json"
+CALIBRATION = ROOT / "docs" / "confidence.svg"
 
-Result = Mapping[str, Any]  # what bench.py and batching.py write as JSON
+Result = Mapping[str, Any]  # what bench.py, batching.py and confidence.py write as JSON
 
 # Classes of fills and of strokes: the colour on a light page and on a dark one.
 _FILLS = {
@@ -278,6 +280,38 @@ def _latency_share(ms: float) -> float:
     return math.log(ms / _LEAST_MS) / math.log(_MOST_MS / _LEAST_MS)
 
 
+def calibration(result: Result) -> str:
+    """Draw what share of the words is right over their confidence, and how many there are, by `confidence.py`."""
+    width, left, top, side, tall = 560, 66, 84, 400, 46
+    below = top + side + 14 + tall  # of the numbers of words
+    title = "Confidence of words"
+    ratio = result["ways"]["mean"]["ratio"]
+    about = (
+        f"{result['words']:,} words of the bundled model, {result['wrong']:.1%} wrong; "
+        f"of the lowest tenth {ratio:.1f} times as many as of the rest"
+    )
+    parts = [text(20, 32, title, font_size=17, font_weight=600), text(20, 54, about, "muted")]
+    for tick in range(0, 11, 2):
+        x, y = left + side * tick / 10, top + side * (1 - tick / 10)
+        parts.append(f'<path class="grid" d="M{left} {number(y)}h{side}M{number(x)} {top}v{side}"/>')
+        parts.append(text(left - 8, y + 4, f"{tick * 10}%", "muted", "end"))
+        parts.append(text(x, below + 18, f"{tick / 10:g}", "muted", "middle"))
+    parts.append(f'<path class="base" d="M{left} {top + side}l{side} {-side}" stroke-dasharray="4 3"/>')
+    most = max(each["words"] for each in result["bins"])
+    points = []
+    for each in result["bins"]:
+        x, y = left + side * each["confidence"], top + side * (1 - each["right"])
+        points.append(f"{number(x)},{number(y)}")
+        parts.append(f'<circle class="worker" cx="{number(x)}" cy="{number(y)}" r="4"/>')
+        bar = max(1.0, tall * each["words"] / most)
+        shape = f'x="{number(x - 9)}" y="{number(below - bar)}" width="18" height="{number(bar)}"'
+        parts.append(f'<rect class="nemo" {shape} rx="1"/>')
+    parts.append(f'<polyline class="edge" points="{" ".join(points)}" fill="none" stroke-width="2"/>')
+    parts.append(text(left + side + 10, top + 14, "right", "worker-text"))
+    parts.append(text(left + side + 10, below - 4, "words", "muted"))
+    return document(width, below + 36, f"{title}: the share that is right over the confidence", parts)
+
+
 def _step(highest: float, most: int) -> float:
     """Return a round distance of grid lines, of which there are `most` at most above zero."""
     digit = 10.0 ** math.floor(math.log10(highest))
@@ -301,6 +335,7 @@ def main() -> None:
         (RESULTS / f"{stem}.svg").write_text(curve(result))
     BATCHING.with_suffix(".svg").write_text(batching(json.loads(BATCHING.read_text())))
     SPEED.write_text(speed(results))
+    CALIBRATION.write_text(calibration(json.loads(CONFIDENCE.read_text())))
 
 
 if __name__ == "__main__":

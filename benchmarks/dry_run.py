@@ -36,9 +36,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from parakeet_worker.asr.types import SAMPLE_RATE
+from parakeet_worker.asr.types import NO_OPTIONS, SAMPLE_RATE, DecodingOptions
 from parakeet_worker.model.config import ModelConfig
 from parakeet_worker.model.network import Parakeet
+from parakeet_worker.model.term_tables import TermTables
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -360,8 +361,14 @@ def load_plain(config: ModelConfig = PARAKEET_06B, precision: torch.dtype = torc
     return model
 
 
-def trace_plain(model: Parakeet, windows: int, seconds: float) -> Trace:
+def trace_plain(model: Parakeet, windows: int, seconds: float, options: DecodingOptions = NO_OPTIONS) -> Trace:
     """Transcribe a batch with the plain model: samples on the device to tokens on the host.
+
+    Args:
+        model: The model.
+        windows: Recordings in the batch.
+        seconds: The length of each.
+        options: What each asks for. Its key terms are in the tables already.
 
     Returns:
         What was done, in the stages `features`, `encoder`, `start`, `step`, `look` (what comes between steps) and
@@ -373,7 +380,7 @@ def trace_plain(model: Parakeet, windows: int, seconds: float) -> Trace:
         name: recorder.in_stage(stage, getattr(search, name))
         for stage, names in {
             "start": ("frames", "streams", "begin"),
-            "step": ("step",),
+            "step": ("step", "step_with_terms"),
             "emissions": ("emissions",),
         }.items()
         for name in names
@@ -384,12 +391,14 @@ def trace_plain(model: Parakeet, windows: int, seconds: float) -> Trace:
     ]
     weight = next(model.parameters())
     assert isinstance(weight, FakeTensor)
-    with fake_device(weight.fake_mode), mock.patch.multiple(search, **stages):
+    # What fills the tables copies from the host, as no step does.
+    places = mock.patch.object(TermTables, "place", lambda _, terms: torch.zeros(len(terms), device=_DEVICE).long())
+    with fake_device(weight.fake_mode), mock.patch.multiple(search, **stages), places:
         samples, lengths = _batch(windows, seconds, model.config.aligned_samples)
         recorder.stage = "features"
         recorder.hold(samples)
         with recorder, mock.patch.object(FakeTensor, "tolist", lambda tensor: recorder.fetch(tensor)):
-            model.decode(*model.encode(samples, lengths))
+            model.decode(*model.encode(samples, lengths), [options] * windows)
     for hook in hooks:
         hook.remove()
     return recorder.trace

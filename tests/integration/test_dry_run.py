@@ -12,16 +12,19 @@ import torch
 
 from cpu import CPU
 from dry_run import PARAKEET_06B, Trace, load_plain, trace_plain
-from parakeet_worker.asr.types import SAMPLE_RATE
+from parakeet_worker.asr.types import SAMPLE_RATE, DecodingOptions
 from parakeet_worker.model import encoder
 from parakeet_worker.model.card import Card
 from parakeet_worker.model.config import ModelConfig
 from parakeet_worker.model.decoder import Decoder
 from parakeet_worker.model.files import ModelFiles
+from parakeet_worker.model.key_terms import build
 from parakeet_worker.model.network import Parakeet
 from parakeet_worker.model.staging import Staging
 from peak_memory import peak_bytes
 from project import MODEL_DIR, Clip
+
+TERMS = build([((1, 2, 3), 1.0)])
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,17 @@ def test_few_kernels_are_launched(clip: Trace) -> None:
     assert clip.totals("features", "encoder").kernels <= 760
     assert clip.steps > 0
     assert clip.totals("step", "look").kernels <= 40 * clip.steps
+
+
+@pytest.mark.parametrize(
+    ("options", "kernels"),
+    [(DecodingOptions(has_confidence=True), 39), (DecodingOptions(has_confidence=True, terms=TERMS), 68)],
+)
+def test_options_add_kernels_and_no_waits(model: Parakeet, clip: Trace, options: DecodingOptions, kernels: int) -> None:
+    trace = trace_plain(model, 1, 8, options)
+    assert [wait[:2] for wait in trace.waits] == [wait[:2] for wait in clip.waits]
+    assert [copy[:2] for copy in trace.copies] == [copy[:2] for copy in clip.copies]
+    assert clip.totals("step", "look").kernels < trace.totals("step", "look").kernels <= kernels * trace.steps
 
 
 def test_each_weight_of_the_conformer_layers_is_multiplied_once(clip: Trace) -> None:

@@ -72,9 +72,9 @@ def test_other_results_are_found(part: str) -> None:
 def test_graphs_on_the_stand_in() -> None:
     result = run_check(partial(gpu_check.check_graphs, capture=capture, clock=smallest), SUBJECT, "graphs")
     assert result.status == PASSED, result.detail
-    assert "1 encoder and 5 decoder graphs" in result.detail
+    assert "1 encoder and 15 decoder graphs" in result.detail
     assert "4 of 4 batches equal" in result.detail
-    assert " s, 0 MB (700 MB are reserved for 0.6B in 16 bits); " in result.detail
+    assert " s, 0 MB (900 MB are reserved for 0.6B in 16 bits); " in result.detail
 
 
 def test_graphs_that_fail_or_differ_fall_back() -> None:

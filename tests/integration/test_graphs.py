@@ -2,7 +2,9 @@
 
 import gc
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,13 +14,16 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from capture import Recorder, capture
 from cpu import CPU
-from parakeet_worker.asr.types import DeviceFailedError, GraphCaptureError
+from parakeet_worker.asr.types import DecodingOptions, DeviceFailedError, GraphCaptureError, Hypothesis, KeyTerm
 from parakeet_worker.model.card import Card
+from parakeet_worker.model.decoder import Variant
 from parakeet_worker.model.files import ModelFiles
 from parakeet_worker.model.graphs import DecoderGraphs, EncoderGraphs, Graphs, capture_graphs, encoder_shapes
+from parakeet_worker.model.key_terms import TermCompiler
 from parakeet_worker.model.prepare import load
 from parakeet_worker.model.recognizer import PlainRecognizer
 from parakeet_worker.model.self_check import clip
+from parakeet_worker.model.tokenizer import Tokenizer
 from parakeet_worker.stage_timer import StageTimer
 from project import MODEL_DIR, Clip
 
@@ -78,8 +83,8 @@ def test_any_batch_gives_what_it_gives_eagerly(
     plain: PlainRecognizer, speech: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = (1, 2, 3, 4, 5, 8, 9)
-    batches = [speech[first : first + size] for size in sizes for first in range(0, 40 - size, 4 * size)]
-    batches += [[signal[:1_600], signal] for signal in speech[:5]]
+    batches = [speech[first : first + size] for size in sizes for first in range(0, 40 - size, 8 * size)]
+    batches += [[signal[:1_600], signal] for signal in speech[:3]]
     expected = [plain.transcribe(batch) for batch in batches]
     plain.graphs = make(plain)
     calls = count_calls(monkeypatch, plain.model.encoder, "forward")
@@ -88,6 +93,41 @@ def test_any_batch_gives_what_it_gives_eagerly(
     # Both ways were taken.
     assert 0 < len(calls) < len(batches)
     assert 0 < len(decoded) < len(batches)
+
+
+def check_alike(found: list[Hypothesis], expected: list[Hypothesis]) -> None:
+    """Compare hypotheses whose confidence another padding of the encoder may change a little."""
+    for one, other in zip(found, expected, strict=True):
+        assert one.text == other.text
+        for token, same in zip(one.tokens, other.tokens, strict=True):
+            assert replace(token, confidence=None) == replace(same, confidence=None)
+            assert token.confidence == (same.confidence and pytest.approx(same.confidence, abs=1e-5))
+
+
+def test_options_give_what_they_give_eagerly(
+    plain: PlainRecognizer, speech: list[Any], clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = Tokenizer((MODEL_DIR / "tokenizer" / "tokenizer.model").read_bytes())
+    compiler = TermCompiler(lambda: tokenizer)
+    terms = [compiler.compile([KeyTerm(word["word"], 4.0) for word in clip.words]) for clip in clips[:3]]
+    kinds = [[DecodingOptions(True)], [DecodingOptions(), DecodingOptions(True)], []]
+    kinds += [[DecodingOptions(terms=each), DecodingOptions(True, other)] for each, other in pairwise(terms)]
+    batches = [
+        (speech[first : first + size], (kind * size)[:size]) for first, kind in enumerate(kinds) for size in (3, 7)
+    ]
+    expected = [plain.transcribe(*batch) for batch in batches]
+    without = [plain.transcribe(signals) for signals, _ in batches]
+    texts = [[[hypothesis.text for hypothesis in batch] for batch in found] for found in (expected, without)]
+    assert sum(a != b for a, b in zip(*texts, strict=True)) > 3
+    plain.graphs = make(plain, frames=1_000)
+    decoded = count_calls(monkeypatch, plain.model.search, "decode")
+    for batch, hypotheses in zip(batches, expected, strict=True):
+        check_alike(plain.transcribe(*batch), hypotheses)
+    assert not decoded
+    # More rows than the tables have.
+    monkeypatch.setattr("parakeet_worker.model.term_tables.TermTables.rows_of", lambda _: 40_000)
+    check_alike(plain.transcribe(*batches[-1]), expected[-1])
+    assert len(decoded) == 1
 
 
 def test_what_graphs_read_is_held(plain: PlainRecognizer) -> None:
@@ -148,8 +188,8 @@ def test_shapes_have_whole_groups_of_encoder_frames(plain: PlainRecognizer) -> N
 def test_all_graphs_are_checked_with_speech(plain: PlainRecognizer) -> None:
     graphs = capture_graphs(plain.model, SPEECH, capture, only(448))
     assert list(graphs.encoder.replays) == [(1, 448)]
-    assert list(graphs.decoder.replays) == [1, 4, 16, 64, 256]
-    assert (len(graphs), graphs.dropped) == (6, [])
+    assert list(graphs.decoder.replays) == [(variant, size) for variant in Variant for size in (1, 4, 16, 64, 256)]
+    assert (len(graphs), graphs.dropped) == (16, [])
 
 
 class Faulty:
@@ -190,19 +230,27 @@ def fail(error: BaseException) -> Any:
         (0, lambda encoded, _: encoded.mul_(1.1), "encoder, 1 x 448 mel frames"),
         (0, lambda encoded, _: encoded[0, 3, 0].fill_(torch.nan), "encoder, 1 x 448 mel frames"),
         (0, lambda _, lengths: lengths.sub_(1), "encoder, 1 x 448 mel frames"),
-        (3, lambda record, _: record[:, 0].roll(1, 0), None),
-        (3, lambda record, _: record[:, 1, 2].add_(1), "decoder, 16 streams"),
-        (3, lambda _, ended: ended.fill_(True), "decoder, 16 streams"),
+        (2, lambda record, _: record[:, 0].roll(1, 0), None),
+        (2, lambda record, _: record[:, 1, 2].add_(1), "decoder, plain, 4 streams"),
+        (2, lambda _, ended: ended.fill_(True), "decoder, plain, 4 streams"),
+        (4, lambda record, _: record[:, 3, 1].add_(9), "decoder, with confidence, 4 streams"),
+        (6, lambda record, _: record[:, 5, 3].fill_(1), "decoder, with confidence and key terms, 4 streams"),
     ],
 )
 def test_a_graph_that_gives_another_result_is_dropped(
-    plain: PlainRecognizer, speech: list[Any], index: int, change: Any, dropped: str | None
+    plain: PlainRecognizer,
+    speech: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    index: int,
+    change: Any,
+    dropped: str | None,
 ) -> None:
-    expected = plain.transcribe(speech[:16])
+    monkeypatch.setattr("parakeet_worker.model.graphs._STREAMS", (1, 4))
+    expected = plain.transcribe(speech[:4])
     plain.graphs = capture_graphs(plain.model, SPEECH, Faulty(index, spoil(change)), only(448))
     assert plain.graphs.dropped == [dropped] * (dropped is not None)
-    assert len(plain.graphs) == 6 - len(plain.graphs.dropped)
-    assert plain.transcribe(speech[:16]) == expected
+    assert len(plain.graphs) == 7 - len(plain.graphs.dropped)
+    assert plain.transcribe(speech[:4]) == expected
 
 
 @pytest.mark.parametrize("index", [0, 1, 5])

@@ -32,3 +32,4 @@ def test_charts_are_of_the_committed_results() -> None:
         assert (chart.RESULTS / f"{stem}.svg").read_text() == chart.curve(result), stem
     drawn = chart.batching(json.loads(chart.BATCHING.read_text()))
     assert chart.BATCHING.with_suffix(".svg").read_text() == drawn
+    assert chart.CALIBRATION.read_text() == chart.calibration(json.loads(chart.CONFIDENCE.read_text()))

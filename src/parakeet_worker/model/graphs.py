@@ -14,9 +14,10 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from parakeet_worker.asr.types import SAMPLE_RATE, GraphCaptureError
+from parakeet_worker.asr.types import SAMPLE_RATE, DecodingOptions, GraphCaptureError
 from parakeet_worker.model.config import ModelConfig
-from parakeet_worker.model.decoder import Decoder, Emission
+from parakeet_worker.model.decoder import Decoder, Emission, Variant
+from parakeet_worker.model.key_terms import build
 from parakeet_worker.model.network import Parakeet
 
 T = TypeVar("T")
@@ -136,31 +137,41 @@ class EncoderGraphs:
 
 
 class DecoderGraphs:
-    """Graphs of a block of a decoder's steps, by number of streams.
+    """Graphs of a block of a decoder's steps, by variant and number of streams.
 
-    Positions are absolute in the one buffer of encoder frames that they share, so the length of a batch is free.
+    Positions are absolute in the one buffer of encoder frames that they share, so the length of a batch is free. So are
+    the rows of key terms in the decoder's tables.
     """
 
     def __init__(self, decoder: Decoder, batches: Sequence[int], frames: int, capture: Capturer) -> None:
         self._decoder = decoder
         self._room = frames
         buffer = decoder.frames(frames)
-        self.streams = {batch: decoder.streams(batch, buffer) for batch in batches}
-        self.replays = {batch: capture(partial(decoder.block, streams)) for batch, streams in self.streams.items()}
+        self.streams = {batch: decoder.streams(batch, buffer, decoder.tables) for batch in batches}
+        self.replays = {
+            (variant, batch): capture(partial(decoder.block, streams, variant))
+            for variant in Variant
+            for batch, streams in self.streams.items()
+        }
 
-    def decode(self, encoded: Tensor, lengths: Tensor) -> list[list[Emission]]:
+    def decode(self, encoded: Tensor, lengths: Tensor, options: Sequence[DecodingOptions] = ()) -> list[list[Emission]]:
         """Return what `Decoder.decode` returns."""
         batch, frames, _ = encoded.shape
-        size = min((size for size in self.replays if batch <= size), default=None)
-        if size is None or batch * frames > self._room:
-            return self._decoder.decode(encoded, lengths)
-        replay = self.replays[size]
+        variant = Variant.of(options)
+        size = min((size for each, size in self.replays if each is variant and batch <= size), default=None)
+        if (
+            size is None
+            or batch * frames > self._room
+            or (variant is Variant.TERMS and not self._decoder.has_room(options))
+        ):
+            return self._decoder.decode(encoded, lengths, options)
+        replay = self.replays[variant, size]
 
         def block() -> tuple[Tensor, Tensor]:
             record, have_ended = replay()
             return record.clone(), have_ended  # the latter is read before the next block
 
-        return self._decoder.search(encoded, lengths, self.streams[size], block)
+        return self._decoder.search(encoded, lengths, options, self.streams[size], block)
 
 
 class Graphs:
@@ -186,9 +197,9 @@ class Graphs:
         """See `EncoderGraphs.encode`."""
         return self.encoder.encode(samples, lengths)
 
-    def decode(self, frames: Tensor, lengths: Tensor) -> list[list[Emission]]:
+    def decode(self, frames: Tensor, lengths: Tensor, options: Sequence[DecodingOptions] = ()) -> list[list[Emission]]:
         """See `Parakeet.decode`."""
-        return self.decoder.decode(frames, lengths)
+        return self.decoder.decode(frames, lengths, options)
 
     def check(self, model: Parakeet, speech: Tensor) -> None:
         """Compare each graph with an eager run of the same inputs, and drop those that differ; see `capture_graphs`."""
@@ -200,12 +211,16 @@ class Graphs:
                 del encoder.replays[shape]
                 self.dropped.append(f"encoder, {shape[0]} x {shape[1]} mel frames")
         encoded, lengths = model.encode(*_recordings(model, speech, (_CHECKED, 400)))
-        for size, streams in decoder.streams.items():
+        checked = _options(model.decode(encoded, lengths))
+        for variant, size in list(decoder.replays):
             repeats = -(-size // _CHECKED)
             batch = encoded.repeat(repeats, 1, 1)[:size], lengths.repeat(repeats)[:size]
-            if decoder.decode(*batch) != model.search.search(*batch, streams, partial(model.search.block, streams)):
-                del decoder.replays[size]
-                self.dropped.append(f"decoder, {size} streams")
+            options = (checked[variant] * repeats)[:size]
+            streams = decoder.streams[size]
+            eager = partial(model.search.block, streams, variant)
+            if decoder.decode(*batch, options) != model.search.search(*batch, options, streams, eager):
+                del decoder.replays[variant, size]
+                self.dropped.append(f"decoder, {variant.value}, {size} streams")
 
 
 def encoder_shapes(config: ModelConfig) -> list[Shape]:
@@ -259,6 +274,20 @@ def _recordings(model: Parakeet, speech: Tensor, shape: Shape) -> tuple[Tensor, 
     samples = mel_frames * model.config.hop
     repeated = speech.repeat(samples // len(speech) + 1)[:samples].expand(batch, -1)
     return repeated, samples - torch.arange(batch, device=speech.device) * samples // (2 * batch)
+
+
+def _options(decoded: Sequence[Sequence[Emission]]) -> dict[Variant, list[DecodingOptions]]:
+    """Return options of each variant for streams of which it is known what they emit without any.
+
+    The key terms are labels that each emits later on, so that they change what it emits.
+    """
+    labels = [[emission.label for emission in stream] for stream in decoded]
+    terms = [build([(each[place:], 5.0) for place in (1, 3) if each[place:]] or [([0], 1.0)]) for each in labels]
+    return {
+        Variant.PLAIN: [],
+        Variant.CONFIDENCE: [DecodingOptions(has_confidence=True)] * len(labels),
+        Variant.TERMS: [DecodingOptions(has_confidence=True, terms=each) for each in terms],
+    }
 
 
 def _are_close(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> bool:

@@ -1,10 +1,11 @@
 """A FastConformer-TDT model in plain torch, under NeMo's parameter names."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from parakeet_worker.asr.types import DecodingOptions
 from parakeet_worker.model.config import ModelConfig
 from parakeet_worker.model.decoder import Decoder, Emission, JointNetwork, PredictionNetwork
 from parakeet_worker.model.encoder import Encoder
@@ -55,6 +56,6 @@ class Parakeet(nn.Module):
         frames: tuple[Tensor, Tensor] = self.encoder(features.to(next(self.encoder.parameters()).dtype), lengths)
         return frames
 
-    def decode(self, frames: Tensor, lengths: Tensor) -> list[list[Emission]]:
+    def decode(self, frames: Tensor, lengths: Tensor, options: Sequence[DecodingOptions] = ()) -> list[list[Emission]]:
         """Return the labels of encoder frames, (B, T, D), of which each recording has `lengths`, (B,)."""
-        return self.search.decode(frames, lengths)
+        return self.search.decode(frames, lengths, options)

@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import Tensor
 
-from parakeet_worker.asr.types import Hypothesis, ReadHypothesis, Token
+from parakeet_worker.asr.types import DecodingOptions, Hypothesis, ReadHypothesis, Token
 from parakeet_worker.model.decoder import Emission
 from parakeet_worker.model.device import Plan
 from parakeet_worker.model.graphs import Graphs
@@ -30,19 +30,21 @@ class PlainRecognizer(TorchRecognizer):
         super().__init__(plan, model.config.aligned_samples if plan.device.type == "cuda" else 1)
         self.model = model
         self.graphs: Graphs | None = None
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
 
-    def _run(self, samples: Tensor, lengths: Tensor, meanwhile: Meanwhile) -> list[ReadHypothesis]:
+    def _run(
+        self, samples: Tensor, lengths: Tensor, options: Sequence[DecodingOptions], meanwhile: Meanwhile
+    ) -> list[ReadHypothesis]:
         runner = self.graphs or self.model
         frames = runner.encode(samples, lengths)
         meanwhile()
-        return [partial(self._hypothesis, emissions) for emissions in runner.decode(*frames)]
+        return [partial(self._hypothesis, emissions) for emissions in runner.decode(*frames, options)]
 
     def _hypothesis(self, emissions: Sequence[Emission]) -> Hypothesis:
         labels = [emission.label for emission in emissions]
         seconds = self.model.config.frame_seconds
         tokens = tuple(
-            Token(piece, emission.frame * seconds, (emission.frame + emission.duration) * seconds)
-            for piece, emission in zip(self._tokenizer.pieces(labels), emissions, strict=True)
+            Token(piece, emission.frame * seconds, (emission.frame + emission.duration) * seconds, emission.confidence)
+            for piece, emission in zip(self.tokenizer.pieces(labels), emissions, strict=True)
         )
-        return Hypothesis(self._tokenizer.text(labels), tokens)
+        return Hypothesis(self.tokenizer.text(labels), tokens)

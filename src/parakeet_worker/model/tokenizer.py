@@ -37,3 +37,8 @@ class Tokenizer:
         """Return the text of token ids, without the spaces before punctuation marks that have tokens of their own."""
         text: str = self._processor.decode_pieces([self._pieces[index] for index in ids])
         return self._space_before_mark.sub(r"\1", text) if self._space_before_mark else text
+
+    def labels(self, text: str) -> list[int] | None:
+        """Return the token ids of a text that begins a word, or None if a character of it is in no piece."""
+        ids: list[int] = self._processor.encode_as_ids(text)
+        return None if any(map(self._processor.is_unknown, ids)) else ids
