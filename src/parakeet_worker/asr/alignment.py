@@ -4,10 +4,12 @@ The model times tokens: a token starts at an encoder frame and lasts a whole num
 words and segments follow from the tokens, by the same rules as NeMo's (`compute_rnnt_timestamps`).
 """
 
+import math
 import unicodedata
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 
 from parakeet_worker.asr.types import Token
@@ -16,17 +18,34 @@ _SPACE = "▁"  # SentencePiece's mark of a space before a piece
 
 _SENTENCE_ENDS = frozenset(".?!")
 
+# Where a segment that would last too long is best divided, if not at a long pause. The end of a clause counts as a
+# pause of half a second.
+_CLAUSE_ENDS = frozenset(",;:")
+_CLAUSE_PAUSE_S = 0.5
+
+# Longest segment. Longer ones are divided, so that text without punctuation has segments, too. It is a millisecond less
+# than 30 s, as the difference of two rounded times may be a little more than it should.
+_LONGEST_SEGMENT_S = 29.999
+
 # Unicode counts them as punctuation, but people say them.
 _SPOKEN_MARKS = frozenset("#%&*/@\\")
 
 
 @dataclass(frozen=True)
 class Span:
-    """A part of the transcript with its time, in seconds from the start of the audio."""
+    """A part of the transcript with its time, in seconds from the start of the audio.
+
+    Attributes:
+        text: The part.
+        start: When it starts.
+        end: When it ends.
+        confidence: The model's confidence in it, from 0 to 1, or None if that was not asked for.
+    """
 
     text: str
     start: float
     end: float
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -35,8 +54,8 @@ class Timestamps:
 
     Attributes:
         words: The transcript, split at spaces.
-        segments: Its sentences: words up to one that ends with `.`, `?` or `!`.
-        chars: Its characters, spaces among them: span i is character i.
+        segments: Its sentences, divided at long pauses and where they would last too long; see `align`.
+        chars: Its characters, spaces among them: span i is character i. They have no confidence.
     """
 
     words: tuple[Span, ...]
@@ -78,13 +97,17 @@ def group_by_word(text: str, tokens: Sequence[Token]) -> list[WordTokens]:
     return [WordTokens(word, tuple(group)) for word, group in zip(words, grouped, strict=True)]
 
 
-def align(text: str, tokens: Sequence[Token], duration: float) -> Timestamps:
+def align(text: str, tokens: Sequence[Token], duration: float, segment_pause: float = math.inf) -> Timestamps:
     """Compute the times of each character, word and segment of a transcript.
+
+    A segment ends with a word that ends with `.`, `?` or `!`, and before a long pause. One of more than 30 seconds is
+    divided at its longest pauses.
 
     Args:
         text: The transcript.
         tokens: The tokens that it was made of, in order.
         duration: Length of the audio in seconds, the latest time that is returned.
+        segment_pause: A pause of more seconds ends a segment.
     """
     chars: list[Span] = []
     words: list[Span] = []
@@ -98,9 +121,22 @@ def align(text: str, tokens: Sequence[Token], duration: float) -> Timestamps:
             Span(char, share.start, max(share.start, share.end)) for char, share in zip(word.text, shares, strict=False)
         ]
         left = shares[len(word.text) :]
-        words.append(Span(word.text, spans[0].start, spans[-1].end))
+        confidence = _mean(token.confidence for token in word.tokens)
+        if confidence is None and words:  # it shares a token with the word before it
+            confidence = words[-1].confidence
+        words.append(Span(word.text, spans[0].start, spans[-1].end, confidence))
         chars += spans
-    return Timestamps(tuple(words), tuple(_segments(words)), tuple(_with_spaces(text, chars)))
+    return Timestamps(tuple(words), tuple(_segments(words, segment_pause)), tuple(_with_spaces(text, chars)))
+
+
+def mean_confidence(words: Iterable[Span]) -> float | None:
+    """Return the mean confidence of words, or None if there are none, or they have none."""
+    return _mean(word.confidence for word in words)
+
+
+def _mean(confidences: Iterable[float | None]) -> float | None:
+    known = [confidence for confidence in confidences if confidence is not None]
+    return sum(known) / len(known) if known else None
 
 
 def visible(piece: str) -> str:
@@ -163,11 +199,39 @@ def _with_spaces(text: str, chars: Sequence[Span]) -> Iterator[Span]:
             position += 1
 
 
-def _segments(words: Sequence[Span]) -> Iterator[Span]:
-    """Yield the sentences of a transcript."""
+def _segments(words: Sequence[Span], pause: float) -> Iterator[Span]:
+    """Yield the segments of a transcript; see `align`."""
     first = 0
     for index, word in enumerate(words):
-        if word.text[-1] in _SENTENCE_ENDS or index == len(words) - 1:
-            sentence = words[first : index + 1]
-            yield Span(" ".join(w.text for w in sentence), sentence[0].start, sentence[-1].end)
+        is_last = index == len(words) - 1
+        # To the millisecond: frames of 80 ms are no binary fractions, and 2.8 - 2.4 is more than 0.4.
+        if is_last or word.text[-1] in _SENTENCE_ENDS or round(words[index + 1].start - word.end, 3) > pause:
+            yield from map(_segment, _parts(words[first : index + 1]))
             first = index + 1
+
+
+def _parts(words: Sequence[Span]) -> Iterator[Sequence[Span]]:
+    """Divide words into parts of 30 seconds at most, at the longest pauses of the second half of each.
+
+    A word that lasts longer is a part of its own.
+    """
+    while words[-1].end - words[0].start > _LONGEST_SEGMENT_S and len(words) > 1:
+        limit = words[0].start + _LONGEST_SEGMENT_S
+        most = max(1, bisect_right(words, limit, key=lambda word: word.end))
+        half = bisect_left(words, limit - _LONGEST_SEGMENT_S / 2, key=lambda word: word.start)
+        best = max(range(max(1, min(half, most)), most + 1), key=partial(_pause_before, words))
+        yield words[:best]
+        words = words[best:]
+    yield words
+
+
+def _pause_before(words: Sequence[Span], index: int) -> float:
+    """Return the pause before a word, in seconds, to which the end of a clause adds."""
+    before = words[index - 1]
+    return words[index].start - before.end + _CLAUSE_PAUSE_S * (before.text[-1] in _CLAUSE_ENDS)
+
+
+def _segment(words: Sequence[Span]) -> Span:
+    start = words[0].start
+    end = min(words[-1].end, start + _LONGEST_SEGMENT_S)
+    return Span(" ".join(word.text for word in words), start, end, mean_confidence(words))

@@ -14,6 +14,9 @@ _SAME_WORD_S = 0.4
 # An unknown piece stands for something that was said.
 _UNKNOWN = "⁇"
 
+# At a seam one window may end a sentence where the next goes on: `reason.` and `,`.
+_COMMAS, _MARKS = frozenset(",;:"), frozenset(".,?!;:")
+
 # Words this near to a seam may be on different sides of it in its two windows.
 _NEAR_S = 1.0
 
@@ -68,12 +71,15 @@ def merge_windows(windows: Iterable[tuple[WindowSpan, Hypothesis]]) -> Hypothesi
 
 
 def _join_marks(words: Iterable[_Word]) -> list[_Word]:
-    """Join punctuation that stands alone to the word before it, if there is one that does not end with the same."""
+    """Join punctuation that stands alone to the word before it, if there is one.
+
+    It is left out where the word ends with the same, and a comma also where it ends with another mark.
+    """
     joined: list[_Word] = []
     for word in words:
         if not (joined and _is_mark(word.text)):
             joined.append(word)
-        elif not joined[-1].text.endswith(word.text):
+        elif not (joined[-1].text.endswith(word.text) or (word.text in _COMMAS and joined[-1].text[-1] in _MARKS)):
             before = joined[-1]
             marks = (replace(token, piece=visible(token.piece)) for token in word.tokens)
             tokens = before.tokens + tuple(token for token in marks if token.piece)

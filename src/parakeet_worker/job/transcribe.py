@@ -16,11 +16,20 @@ from numpy.typing import NDArray
 
 from parakeet_worker.asr.merging import merge_windows
 from parakeet_worker.asr.scheduler import WINDOW_INTERVAL_S
-from parakeet_worker.asr.types import SAMPLE_RATE, Hypothesis, Signal, WindowResult, WindowSpan
+from parakeet_worker.asr.types import (
+    NO_OPTIONS,
+    SAMPLE_RATE,
+    DecodingOptions,
+    Hypothesis,
+    Recognizer,
+    Signal,
+    WindowResult,
+    WindowSpan,
+)
 from parakeet_worker.audio.chunking import ChunkingConfig, chunk
 from parakeet_worker.audio.decode import AudioReader, open_reader
 from parakeet_worker.audio.fetch.download import DownloadLimits
-from parakeet_worker.audio.fetch.source import open_audio
+from parakeet_worker.audio.fetch.source import open_audio, open_base64
 from parakeet_worker.audio.silence import find_silence
 from parakeet_worker.cancellation import CancellationToken
 from parakeet_worker.errors import Code, JobError
@@ -36,7 +45,9 @@ class SpeechModel(Protocol):
         """Start to copy a window to the device: 16 kHz mono float32 samples, shape (samples,)."""
         ...
 
-    def submit(self, window: Signal, delay: float = 0.0) -> "Future[WindowResult]":
+    def submit(
+        self, window: Signal, delay: float = 0.0, options: DecodingOptions = NO_OPTIONS
+    ) -> "Future[WindowResult]":
         """Queue a window and return the future of its result."""
         ...
 
@@ -50,6 +61,10 @@ class SpeechModel(Protocol):
 
     async def ready(self) -> None:
         """Wait until the model is loaded, and raise if it cannot be."""
+        ...
+
+    async def loaded(self) -> Recognizer:
+        """Wait until the model is loaded, and return it."""
         ...
 
     def close(self) -> None:
@@ -83,13 +98,22 @@ class Transcription:
         limits: Limits on the recording.
         progress: Is given the seconds that are transcribed.
         metrics: Is given the length of the recording and the stages.
+        options: What the job wants of decoding.
     """
 
-    def __init__(self, model: SpeechModel, limits: Limits, progress: Progress, metrics: JobMetrics) -> None:
+    def __init__(
+        self,
+        model: SpeechModel,
+        limits: Limits,
+        progress: Progress,
+        metrics: JobMetrics,
+        options: DecodingOptions = NO_OPTIONS,
+    ) -> None:
         self._model = model
         self._limits = limits
         self._progress = progress
         self._metrics = metrics
+        self._options = options
         self._cancellation = CancellationToken()
         self._spans: list[WindowSpan] = []
         self._results: list[Future[WindowResult]] = []
@@ -103,15 +127,25 @@ class Transcription:
         """Whether the recording has more than one window with sound."""
         return len(self._results) > 1
 
-    def fetch(self, url: str) -> None:
-        """Download the recording. Blocks as long as the server does: call it on a thread of its own.
+    def fetch(self, url: str, audio_base64: str = "") -> None:
+        """Download the recording, or decode its base64.
+
+        Blocks as long as the server does: call it on a thread of its own.
+
+        Args:
+            url: An `http:`, `https:` or `data:` URL. Not used if there is base64.
+            audio_base64: The audio file in base64, or empty.
 
         Raises:
             JobCancelledError: `cancel()` was called.
-            JobError: It could not be downloaded.
+            JobError: It could not be downloaded, or is not base64.
         """
+        limits = self._limits.download
         with ExitStack() as files, self._metrics.timer.stage("download"):
-            self._file = files.enter_context(open_audio(url, self._limits.download, self._cancellation))
+            if audio_base64:
+                self._file = files.enter_context(open_base64(audio_base64, limits))
+            else:
+                self._file = files.enter_context(open_audio(url, limits, self._cancellation))
             with self._lock:
                 self._cancellation.check()
                 self._files = files.pop_all()
@@ -182,7 +216,8 @@ class Transcription:
         if is_silent:
             self._progress.add(seconds)
             return
-        result = self._model.submit(self._model.stage(samples), len(self._results) * WINDOW_INTERVAL_S)
+        delay = len(self._results) * WINDOW_INTERVAL_S
+        result = self._model.submit(self._model.stage(samples), delay, self._options)
         result.add_done_callback(partial(self._add_progress, seconds))
         self._spans.append(span)
         self._results.append(result)

@@ -132,6 +132,8 @@ def test_a_mark_that_stands_alone_takes_the_end_of_its_word() -> None:
         (["▁hello"], ["▁.", "▁world"], "hello. world"),
         (["▁hello", "."], ["▁.", "▁world"], "hello. world"),
         (["▁.", "▁hello"], ["▁,", "▁."], "hello,."),
+        (["▁hello", "."], ["▁,", "▁world"], "hello. world"),
+        (["▁hello", "!"], ["▁;", "▁world"], "hello! world"),
         (["▁."], ["▁.", "▁world"], "world"),
         ([], ["▁.", "▁world"], "world"),
         (["▁."], ["▁?"], ""),

@@ -7,8 +7,8 @@ import pytest
 
 from parakeet_worker.asr.types import Hypothesis, Token
 from parakeet_worker.job.progress import Progress
-from parakeet_worker.job.request import Request
-from parakeet_worker.job.response import Recording, build_response
+from parakeet_worker.job.request import LEVELS, Request
+from parakeet_worker.job.response import Recording, build_response, fit, json_pieces, with_address
 
 RECORDING = Recording(duration=100.0, sample_rate=44_100)
 PLENTY = 10_000_000
@@ -20,8 +20,8 @@ def hypothesis(words: int) -> Hypothesis:
 
 
 def result(words: int, max_bytes: int, *, timestamps: bool = True) -> dict[str, Any]:
-    request = Request("transcribe", "https://example.com/a.wav", timestamps)
-    return build_response(request, hypothesis(words), RECORDING, 1.23456, max_bytes)
+    request = Request("transcribe", "https://example.com/a.wav", timestamps=LEVELS if timestamps else ())
+    return fit(build_response(request, hypothesis(words), RECORDING, 1.23456), max_bytes)
 
 
 def size(value: object) -> int:
@@ -60,6 +60,30 @@ def test_what_does_not_fit_is_left_out(share: Any, kept: Any, said: Any) -> None
         assert fitted["notice"].startswith(said)
     else:
         assert fitted == whole
+
+
+def test_a_notice_says_where_the_whole_is() -> None:
+    whole = result(1_000, PLENTY)
+    limit = int(0.99 * size(whole))
+    cut, stored = fit(whole, limit), fit(with_address(whole, "https://h/a?b"), limit)
+    assert stored == cut | {
+        "result_url": "https://h/a?b",
+        "notice": cut["notice"] + "; the whole result is at result_url",
+    }
+    assert fit(with_address(whole, None), limit) == cut
+    assert "result_url" not in whole
+
+
+@pytest.mark.parametrize("entries", [0, 1, 4, 5, 6, 10, 11])
+def test_json_in_pieces_is_json(entries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parakeet_worker.job.response._MOST_ENTRIES", 5)
+    spans: list[Any] = [{"start": index / 10, "char": "ö", "of": [[], {}]} for index in range(entries)]
+    value = {"text": 'a "ß"', "timestamps": {"char": spans, "word": []}, "none": {}, 'a "key"': None, "": [[1] * 9]}
+    assert b"".join(json_pieces(value)) == json.dumps(value, ensure_ascii=False).encode()
+    assert b"".join(json_pieces({})) == b"{}"
+    assert max(map(len, json_pieces({"char": spans * 1_000}))) < 500
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        list(json_pieces({"text": [float("nan")]}))
 
 
 class Clock:

@@ -1,6 +1,7 @@
 """One recording on its way: cut while it is decoded, limited, abandoned, and answered whatever happens."""
 
 import asyncio
+import base64
 import threading
 from concurrent.futures import Future
 from typing import Any
@@ -40,7 +41,7 @@ class Model:
     def stage(self, samples: Any) -> Any:
         return samples
 
-    def submit(self, window: Any, delay: Any = 0.0) -> Any:
+    def submit(self, window: Any, delay: Any = 0.0, options: Any = None) -> Any:
         answer: Future[Any] = Future()
         self.delays.append(delay)
         self.lengths.append(len(window))
@@ -74,6 +75,17 @@ def test_a_short_recording_is_one_window() -> None:
     assert (recording.duration, recording.sample_rate) == (10.0, 8_000)
     assert model.lengths == [160_000]
     assert hypothesis.text.count("w") == 40
+
+
+def test_base64_is_decoded_on_the_thread_that_fetches() -> None:
+    metrics = JobMetrics()
+    transcription = Transcription(Model(), LIMITS, Progress(lambda *_: None), metrics)  # type: ignore[arg-type]
+    transcription.fetch("", base64.b64encode(encode(tone(10.0))).decode())
+    assert transcription.decode().duration == 10.0
+    assert "download" in metrics.timer.seconds
+    with pytest.raises(JobError) as refused:
+        transcription.fetch("", "no base64!")
+    assert refused.value.code is Code.INVALID_AUDIO_BASE64
 
 
 def test_a_long_one_is_heard_in_windows_as_if_in_one() -> None:
