@@ -1,6 +1,7 @@
 """Every environment variable that an operator may set, with its type, default and meaning."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -11,6 +12,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 # Variables with this prefix must be settings of this worker.
 _PREFIX = "PARAKEET_"
+
+# The bucket for large results, as RunPod's SDK names it: all of these or none. Without them a name means nothing.
+_BUCKET = ("BUCKET_ENDPOINT_URL", "BUCKET_ACCESS_KEY_ID", "BUCKET_SECRET_ACCESS_KEY")
+_BUCKET_NAME = "BUCKET_NAME"
 
 # Variables that make HTTP clients use a proxy, in lower case.
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -69,6 +74,23 @@ def _whole_number(most: int, *, has_auto: bool = False) -> Callable[[str], int |
         return int(text)
 
     return parse
+
+
+def _seconds(least: float, most: float) -> Callable[[str], float]:
+    """Return a parser of seconds from `least` to `most`, which raises ValueError for other text."""
+
+    def parse(text: str) -> float:
+        if not (re.fullmatch(r"[0-9]+(\.[0-9]+)?", text, re.ASCII) and least <= float(text) <= most):
+            raise ValueError(f"must be a number of seconds from {least:g} to {most:g}")
+        return float(text)
+
+    return parse
+
+
+def _web_address(text: str) -> str:
+    if text and not re.match(r"https?://[^/\s]", text, re.IGNORECASE):
+        raise ValueError("must be an http: or https: URL")
+    return text
 
 
 def _variable(name: str, parse: Callable[[str], object], default: str, meaning: str) -> dict[str, Any]:
@@ -177,6 +199,14 @@ class Settings:
             "Longest recording that is decoded in one pass, in seconds; a longer one is cut into windows.",
         )
     )
+    segment_pause_s: float = field(
+        metadata=_variable(
+            "PARAKEET_SEGMENT_PAUSE_S",
+            _seconds(0.1, 30),
+            "2",
+            "Pause between two words that ends a segment of the timestamps, in seconds.",
+        )
+    )
     log_format: str = field(
         metadata=_variable(
             "PARAKEET_LOG_FORMAT", _choice("text", "json"), "text", "`json` makes every line of the log a JSON object."
@@ -189,6 +219,24 @@ class Settings:
             "worker",
             "`sdk` takes jobs with RunPod's own loop: slower, and without the guarantees of Operate.",
         )
+    )
+
+    bucket_endpoint_url: str = field(
+        metadata=_variable(
+            "BUCKET_ENDPOINT_URL",
+            _web_address,
+            "",
+            "Address of an S3 bucket for results that are larger than the platform takes.",
+        )
+    )
+    bucket_access_key_id: str = field(
+        repr=False, metadata=_variable("BUCKET_ACCESS_KEY_ID", str, "", "Key that may write to the bucket and read it.")
+    )
+    bucket_secret_access_key: str = field(
+        repr=False, metadata=_variable("BUCKET_SECRET_ACCESS_KEY", str, "", "Secret of that key.")
+    )
+    bucket_name: str = field(
+        metadata=_variable("BUCKET_NAME", str, "", "Name of the bucket, where its address does not begin with it.")
     )
 
     @property
@@ -206,11 +254,12 @@ class Settings:
         """Read the settings. A variable that is unset or empty gets its default.
 
         Raises:
-            SettingsError: A variable has an invalid value, begins with `PARAKEET_` and is not a setting, or sets a
-                proxy.
+            SettingsError: A variable has an invalid value, begins with `PARAKEET_` and is not a setting, sets a proxy,
+                or is one of a bucket whose others are missing.
         """
         _refuse_unknown(environ)
         _refuse_proxies(environ)
+        _refuse_part_of_a_bucket(environ)
         values = {}
         for setting in fields(cls):
             variable = setting.metadata["variable"]
@@ -224,12 +273,21 @@ class Settings:
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
     """Raise SettingsError for a `PARAKEET_` variable that is not a setting: it is probably misspelt."""
-    suffixes = [setting.metadata["variable"].removeprefix(_PREFIX) for setting in fields(Settings)]
+    variables = [setting.metadata["variable"] for setting in fields(Settings)]
+    suffixes = [name.removeprefix(_PREFIX) for name in variables if name.startswith(_PREFIX)]
     for variable in sorted(environ):
         suffix = variable.removeprefix(_PREFIX)
         if suffix != variable and suffix not in suffixes:
             (nearest,) = get_close_matches(suffix, suffixes, n=1, cutoff=0.0)
             raise SettingsError(f"{variable} is not a setting; did you mean {_PREFIX}{nearest}?")
+
+
+def _refuse_part_of_a_bucket(environ: Mapping[str, str]) -> None:
+    """Raise SettingsError if a part of a bucket's variables is set: large results would be cut, against expectation."""
+    given = [name for name in (*_BUCKET, _BUCKET_NAME) if environ.get(name, "").strip()]
+    missing = [name for name in _BUCKET if name not in given]
+    if given and missing:
+        raise SettingsError(f"{missing[0]} must be set, as {given[0]} is; a bucket needs {', '.join(_BUCKET)}")
 
 
 def is_log_json(environ: Mapping[str, str] = os.environ) -> bool:

@@ -6,7 +6,7 @@ module imports little at its top, and the rest when its turn comes.
 
 import os
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from parakeet_worker.stage_timer import StageTimer
 
 if TYPE_CHECKING:
     from parakeet_worker.asr.types import Recognizer
+    from parakeet_worker.model.key_terms import TermCompiler
     from parakeet_worker.serverless.serve import Handler
     from parakeet_worker.serverless.worker import Worker
 
@@ -57,6 +58,15 @@ def build_worker(settings: Settings) -> "Worker":
     from parakeet_worker.serverless.summary import Summary
     from parakeet_worker.serverless.worker import Worker
 
+    @cache
+    def compiler() -> "TermCompiler":
+        # For the first job with key terms. It may come before the model is loaded.
+        from parakeet_worker.model.key_terms import TermCompiler
+        from parakeet_worker.model.tokenizer import Tokenizer
+
+        tokenizer = Tokenizer(source.tokenizer())
+        return TermCompiler(lambda: tokenizer)
+
     limits = Limits(
         DownloadLimits(
             settings.max_download_mb * 1_000_000,
@@ -66,9 +76,27 @@ def build_worker(settings: Settings) -> "Worker":
         settings.max_audio_minutes * 60.0,
         ChunkingConfig(min(card.max_duration, settings.pass_seconds), *card.windows),
     )
-    actions = Actions(scheduler, card, limits, settings.concurrency_on_device)
+    actions = Actions(
+        scheduler,
+        card,
+        limits,
+        settings.concurrency_on_device,
+        settings.segment_pause_s,
+        engine,
+        lambda terms: compiler().compile(terms),
+    )
     summary = Summary(lambda: scheduler.stats, lambda: scheduler.waiting)
-    return Worker(actions, logs_json=settings.log_format == "json", summary=summary)
+    store = None
+    if settings.bucket_endpoint_url:
+        from parakeet_worker.serverless.bucket import Bucket
+
+        store = Bucket(
+            settings.bucket_endpoint_url,
+            settings.bucket_access_key_id,
+            settings.bucket_secret_access_key,
+            settings.bucket_name,
+        ).store
+    return Worker(actions, logs_json=settings.log_format == "json", summary=summary, store=store)
 
 
 def start(handler: "Handler", settings: Callable[[], Settings], build: "Callable[[], Worker]") -> None:

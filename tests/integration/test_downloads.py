@@ -20,7 +20,7 @@ from bad_servers import silent, unreachable
 from loopback import LoopbackServer
 from parakeet_worker.audio.fetch.download import DownloadLimits
 from parakeet_worker.audio.fetch.scratch import DiskBudget
-from parakeet_worker.audio.fetch.source import open_audio
+from parakeet_worker.audio.fetch.source import open_audio, open_base64
 from parakeet_worker.cancellation import CancellationToken, JobCancelledError
 from parakeet_worker.errors import Code, JobError
 from parakeet_worker.job.threads import Threads
@@ -312,6 +312,38 @@ def test_an_endless_data_url_is_not_read() -> None:
 
 def test_an_empty_data_url_is_an_empty_file() -> None:
     assert fetch("data:;base64,") == b""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BASE64,
+        BASE64.rstrip("="),
+        f"{BASE64[:100]}\r\n{BASE64[100:]} \n",
+        f"data:audio/wav;base64,{BASE64}",
+        f"DATA:;base64,{BASE64.replace('+', '%2B')}",
+    ],
+)
+def test_base64(text: Any) -> None:
+    assert open_base64(text, LIMITS).read() == PAYLOAD
+
+
+@pytest.mark.parametrize(
+    "text", ["A", "AAA!", "AA=A", "é", "\ud800AA", "AAAAA", "AA%41", "a.wav", "https://h/a.wav", "-_-_", "data:,x",
+             "data:;base64,A"],
+)  # fmt: skip
+def test_base64_that_is_none(text: Any) -> None:
+    with pytest.raises(JobError) as refused:
+        open_base64(text, LIMITS)
+    assert refused.value.code is Code.INVALID_AUDIO_BASE64
+
+
+@pytest.mark.parametrize("text", [base64.b64encode(b"x" * 100_001).decode(), " " * 600_000])
+def test_base64_that_is_too_large(text: Any) -> None:
+    for given in (text, f"data:;base64,{text}"):
+        with pytest.raises(JobError) as refused:
+            open_base64(given, LIMITS)
+        assert refused.value.code is Code.AUDIO_TOO_LARGE
 
 
 def in_turn(server: LoopbackServer, path: str, *answers: Any) -> str:

@@ -76,7 +76,8 @@ def test_a_failure_as_its_caller_sees_it(endpoint: Any, live: Platform, web: Any
     assert wait_until(lambda: job.status() == "FAILED")
     shown = endpoint.rp_client.get(f"{ENDPOINT}/status/{job.job_id}")
     assert shown["error"] == "Failed to download audio: 404 Not Found"
-    assert shown["output"].keys() == {"status", "code", "timestamp"}
+    assert shown["output"].keys() == {"status", "message", "code", "timestamp", "created_at"}
+    assert shown["output"]["message"] == shown["error"]
     assert (shown["output"]["status"], shown["output"]["code"]) == ("error", "download_failed")
     line = line_of(live.log, job.job_id)
     assert re.fullmatch(
@@ -246,13 +247,18 @@ def test_no_log_level_prints_a_transcript(platform: Platform, tmp_path: Path, cl
     log = tmp_path / "log"
     # A worker of one job at a time asks for one job, not for a batch.
     with worker_process(platform, log, "--rp_log_level", "DEBUG", PARAKEET_CONCURRENCY="1"):
-        (job,) = platform.submit({"input": clip})
-        assert wait_until(lambda: job.answers)
+        inline = clip["audio_url"].partition(",")[2]
+        jobs = platform.submit({"input": clip}, {"input": {"audio_base64": inline}}, {"input": {"audio_base64": "x!"}})
+        assert wait_until(lambda: all(job.answers for job in jobs))
+    assert [job.result["output"].get("text") for job in jobs] == [TEXT, TEXT, None]
+    assert jobs[2].result["output"]["code"] == "invalid_audio_base64"
     assert "job-take" in platform.asked
     assert "job-take-batch" not in platform.asked
     assert "DEBUG  |" in log.read_text()
     assert "children" not in log.read_text()
-    assert "base64" not in log.read_text()
+    said = f"invalid_audio_base64 ({jobs[2].result['error']})"
+    assert said in log.read_text()
+    assert "base64" not in log.read_text().replace(said, "")
 
 
 def test_a_log_for_machines(platform: Platform, tmp_path: Path, clip: Any) -> None:
@@ -386,10 +392,10 @@ from parakeet_worker.startup import start
 
 pad = PlainRecognizer.pad
 
-def pad_or_fail(self, batch):
+def pad_or_fail(self, batch, options=()):
     if any(len(signal) == 7 * 16_000 for signal in batch):
         raise DeviceFailedError("CUDA error: an illegal memory access was encountered")
-    return pad(self, batch)
+    return pad(self, batch, options)
 
 PlainRecognizer.pad = pad_or_fail
 if __name__ == "__main__":

@@ -176,15 +176,24 @@ def test_input_from_the_command_line() -> None:
         "supported_formats": list(SUPPORTED_FORMATS),
         "sample_rate": "16kHz",
         "max_duration": "5 minutes per pass",
+        "max_pass_seconds": 300,
         "max_request_duration": "240 minutes per request",
+        "max_request_seconds": 14_400,
         "features": [
             "Automatic punctuation",
             "Automatic capitalization",
             "Word-level timestamps",
             "Segment-level timestamps",
             "Character-level timestamps",
+            "Confidence scores",
+            "Key terms",
+            "Captions (SRT, VTT)",
         ],
         "license": "MIT",
+        "version": __version__,
+        "engine": "plain",
+        "device": "cpu",
+        "precision": "float32",
     }
 
 
@@ -364,7 +373,8 @@ def test_run_job_gives_what_the_platform_sends(clips: list[Clip]) -> None:
 
     done = asyncio.run(run_job(handler.handler, {"id": "1", "input": {"audio_url": "gopher://x"}}))
     assert done["error"] == "audio_url must be an http:, https: or data: URL"
-    assert done["output"].keys() == {"status", "code", "timestamp"}
+    assert done["output"].keys() == {"status", "message", "code", "timestamp", "created_at"}
+    assert done["output"]["message"] == done["error"]
     assert (done["output"]["status"], done["output"]["code"]) == ("error", "invalid_url")
     job = {"id": "2", "input": {"audio_url": data_url(clips[2].path.read_bytes())}}
     done = asyncio.run(run_job(handler.handler, job))

@@ -406,18 +406,25 @@ def worker_process(
 def _secrets(platform: Platform, environ: dict[str, str]) -> set[str]:
     """Return what no log may hold: URLs, their queries and passwords, and pieces of inline audio."""
     given = [job.request.get("input") for job in list(platform.jobs.values())]
-    urls = {fields.get("audio_url") for fields in given if isinstance(fields, dict)}
+    inputs = [fields for fields in given if isinstance(fields, dict)]
+    urls = {fields.get("audio_url") for fields in inputs}
     secrets: set[str] = set()
+    for payload in {fields.get("audio_base64") for fields in inputs}:
+        if isinstance(payload, str):
+            secrets |= _pieces(payload)
     for url in {url for url in urls if isinstance(url, str)} | set(environ.values()):
         if url[:5].lower() == "data:":
-            payload = url.partition(",")[2]
-            middle = len(payload) // 2
-            secrets |= {payload[:40], payload[middle : middle + 40], payload[-40:]}
+            secrets |= _pieces(url.partition(",")[2])
         elif "://" in url:
             with contextlib.suppress(ValueError):
                 parts = urlsplit(url)
                 secrets |= {url, parts.query, parts.password or "", f"{parts.username}:{parts.password}"}
     return {secret for secret in secrets if len(secret) >= 6}
+
+
+def _pieces(payload: str) -> set[str]:
+    middle = len(payload) // 2
+    return {payload[:40], payload[middle : middle + 40], payload[-40:]}
 
 
 def wait_until(condition: Any, seconds: float = 30.0) -> bool:

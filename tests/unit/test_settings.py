@@ -25,7 +25,8 @@ def test_an_empty_variable_is_unset() -> None:
 
 def test_values_are_typed() -> None:
     environ = {"PARAKEET_DEVICE": "cpu", "PARAKEET_CPU_THREADS": "3", "PARAKEET_MAX_DOWNLOAD_MB": "5"}
-    settings = Settings.from_env(environ)
+    settings = Settings.from_env(environ | {"PARAKEET_SEGMENT_PAUSE_S": "0.8"})
+    assert settings.segment_pause_s == 0.8
     assert (settings.device, settings.cpu_threads, settings.max_download_mb) == ("cpu", 3, 5)
 
 
@@ -41,6 +42,11 @@ def test_values_are_typed() -> None:
         ("PARAKEET_MAX_DOWNLOAD_MB", "1.5"),
         ("PARAKEET_DOWNLOAD_TIMEOUT_S", "٣"),
         ("PARAKEET_MAX_AUDIO_MINUTES", "9" * 5_000),
+        ("PARAKEET_SEGMENT_PAUSE_S", "0.09"),
+        ("PARAKEET_SEGMENT_PAUSE_S", "30.1"),
+        ("PARAKEET_SEGMENT_PAUSE_S", "nan"),
+        ("PARAKEET_SEGMENT_PAUSE_S", "1e0"),
+        ("PARAKEET_SEGMENT_PAUSE_S", "-1"),
     ],
 )
 def test_nonsense_is_refused_by_name(variable: Any, value: Any) -> None:
@@ -95,10 +101,48 @@ def test_what_is_no_setting_is_refused_with_the_nearest_name(variable: Any, mean
         assert str(refused.value) == f"{variable} is not a setting; did you mean {meant}?"
 
 
-@pytest.mark.parametrize("variable", ["PARAKEET_", "PARAKEET_日本", "PARAKEET_XQZ"])
+@pytest.mark.parametrize("variable", ["PARAKEET_", "PARAKEET_日本", "PARAKEET_XQZ", "PARAKEET_BUCKET_NAME"])
 def test_there_is_always_a_nearest_name(variable: Any) -> None:
     with pytest.raises(SettingsError, match=f"^{variable} is not a setting; did you mean PARAKEET_[A-Z_]+\\?$"):
         Settings.from_env({variable: "x"})
+
+
+BUCKET = {
+    "BUCKET_ENDPOINT_URL": "https://bucket.s3.eu-west-1.amazonaws.com",
+    "BUCKET_ACCESS_KEY_ID": "id-1",
+    "BUCKET_SECRET_ACCESS_KEY": "hunter2",
+}
+
+
+def test_a_bucket_is_all_of_its_variables() -> None:
+    settings = Settings.from_env(BUCKET | {"BUCKET_NAME": " results "})
+    found = (settings.bucket_endpoint_url, settings.bucket_access_key_id, settings.bucket_secret_access_key)
+    assert found == tuple(BUCKET.values())
+    assert settings.bucket_name == "results"
+    assert "hunter2" not in repr(settings)
+    assert Settings.from_env(dict.fromkeys(BUCKET, " ")).bucket_endpoint_url == ""
+
+
+@pytest.mark.parametrize("missing", BUCKET)
+@pytest.mark.parametrize("value", [None, " "])
+def test_a_part_of_a_bucket_is_refused_by_what_is_missing(missing: Any, value: Any) -> None:
+    environ = {name: given for name, given in (BUCKET | {missing: value}).items() if given is not None}
+    with pytest.raises(
+        SettingsError, match=f"^{missing} must be set, as BUCKET_[A-Z_]+ is; a bucket needs "
+    ) as refused:
+        Settings.from_env(environ)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_name_alone_is_no_bucket() -> None:
+    with pytest.raises(SettingsError, match=r"^BUCKET_ENDPOINT_URL must be set, as BUCKET_NAME is"):
+        Settings.from_env({"BUCKET_NAME": "results"})
+
+
+@pytest.mark.parametrize("address", ["bucket.s3.amazonaws.com", "ftp://bucket/", "https://", "https:///x"])
+def test_the_address_of_a_bucket_is_one_of_the_web(address: Any) -> None:
+    with pytest.raises(SettingsError, match=r"^BUCKET_ENDPOINT_URL must be an http: or https: URL; it is "):
+        Settings.from_env(BUCKET | {"BUCKET_ENDPOINT_URL": address})
 
 
 def test_the_form_of_the_log_is_known_whatever_the_rest() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from http import HTTPStatus
@@ -18,8 +18,8 @@ from parakeet_worker.errors import Code, JobError
 from parakeet_worker.http.retry import backoff_s
 from parakeet_worker.http.status import describe_status
 from parakeet_worker.job.progress import ProgressCallback
-from parakeet_worker.job.response import reductions
-from parakeet_worker.serverless.envelope import Envelope, as_result, failure, internal_failure
+from parakeet_worker.job.response import reductions, with_address
+from parakeet_worker.serverless.envelope import Envelope, StoreEnvelope, as_result, failure, internal_failure
 
 # Longest time in which a result is posted again and again, and longest time of one post.
 _DELIVERY_S = 300.0
@@ -46,23 +46,25 @@ class Delivery:
     Args:
         session: HTTP session that posts them.
         url: The address for a result, with `$ID` in the place of a job's id.
+        store: Stores results that are too large.
     """
 
-    def __init__(self, session: ClientSession, url: str) -> None:
+    def __init__(self, session: ClientSession, url: str, store: StoreEnvelope | None = None) -> None:
         self._session = session
         self._url = url
+        self._store = store
 
     async def deliver(self, job_id: str, envelope: Envelope) -> None:
         """Post a result until it is taken, for 300 seconds at most.
 
-        One that is too large (413) is posted without the timestamps of characters, then without those of words, then
-        without any. One that is refused for good is replaced by a failure, `result_refused`.
+        One that is too large (413) is stored, if that is possible, and posted without the timestamps of characters,
+        then without those of words, and so on. One that is refused for good is replaced by a failure, `result_refused`.
 
         Args:
             job_id: The job's id, quoted.
             envelope: The answer.
         """
-        smaller = reductions(envelope)
+        smaller: Iterator[Envelope] | None = None
         body = _body(envelope, job_id)
         while status := await self._post_until_decided(job_id, body):
             said = f"RunPod refused the result of {len(body)} bytes: {describe_status(status)}"
@@ -70,9 +72,19 @@ class Delivery:
                 log.error(f"{said}.", job_id)
                 return
             log.warn(f"{said}.", job_id)
-            reduced = next(smaller, None) if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else None
+            reduced = None
+            if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                smaller = smaller or await self._reductions(job_id, envelope)
+                reduced = next(smaller, None)
             envelope = reduced or failure(JobError(Code.RESULT_REFUSED, said))
             body = _body(envelope, job_id)
+
+    async def _reductions(self, job_id: str, envelope: Envelope) -> Iterator[Envelope]:
+        """Return the reductions of a result, with the address of the whole if it can be stored and was not before."""
+        is_reducible = next(reductions(envelope), None) is not None
+        if self._store and is_reducible and "result_url" not in envelope:
+            envelope = with_address(envelope, await self._store(job_id, envelope))
+        return reductions(envelope)
 
     async def _post_until_decided(self, job_id: str, body: bytes) -> int | None:
         """Post a body until it is taken or refused for good.

@@ -1,7 +1,7 @@
 """The envelope of every answer, and the form in which RunPod's SDK and the platform take it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,9 +10,12 @@ from parakeet_worker.job.request import Action, schema
 
 Envelope = dict[str, Any]
 
+StoreEnvelope = Callable[[object, Envelope], Awaitable[str | None]]
+"""Puts an answer, by its job's id, where its caller can download it. Returns the address, or None if that failed."""
+
 
 def success(action: Action, fields: Mapping[str, Any]) -> Envelope:
-    """Return the envelope of a result, with the time where the action's schema has a `timestamp`.
+    """Return the envelope of a result, with the time if the action's schema has a `timestamp`.
 
     Args:
         action: What was carried out.
@@ -20,14 +23,15 @@ def success(action: Action, fields: Mapping[str, Any]) -> Envelope:
     """
     envelope: Envelope = {"status": "success", **fields}
     if "timestamp" in schema(action)["properties"]:
-        envelope["timestamp"] = _utc_timestamp()
+        envelope |= _time_fields()
     return envelope
 
 
 def failure(error: JobError, *, refresh_worker: bool = False) -> Envelope:
     """Return the envelope of a failure, in the SDK's form.
 
-    The SDK moves `error` to job level, marks the job FAILED, and takes `refresh_worker` out.
+    The SDK moves `error` to job level, marks the job FAILED, and takes `refresh_worker` out. `message`, the same text,
+    stays in `output`, which is all that some clients show.
 
     Args:
         error: What went wrong.
@@ -36,8 +40,9 @@ def failure(error: JobError, *, refresh_worker: bool = False) -> Envelope:
     envelope: Envelope = {
         "status": "error",
         "error": error.message,
+        "message": error.message,
         "code": error.code.value,
-        "timestamp": _utc_timestamp(),
+        **_time_fields(),
     }
     if refresh_worker or error.code is Code.DEVICE_FAILED:
         envelope["refresh_worker"] = True
@@ -71,6 +76,10 @@ def as_result(envelope: Envelope) -> bytes:
     return json.dumps(result, ensure_ascii=False, allow_nan=False).encode()
 
 
-def _utc_timestamp() -> str:
-    """Return the present UTC time as `2026-02-13T10:30:00.000000`: six digits of microseconds, no offset."""
-    return datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+def _time_fields() -> Envelope:
+    """Return the present UTC time with six digits of microseconds, in two forms.
+
+    `timestamp` is `2026-02-13T10:30:00.000000`, which other programs may take for local time. `created_at` ends in `Z`.
+    """
+    now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+    return {"timestamp": now, "created_at": f"{now}Z"}

@@ -36,7 +36,7 @@ from runpod.serverless.modules.worker_state import JobsProgress
 from parakeet_worker.errors import Code, JobError
 from parakeet_worker.http.retry import backoff_s
 from parakeet_worker.serverless.delivery import Delivery, ProgressUpdates, describe, progress_callback
-from parakeet_worker.serverless.envelope import Envelope, failure, internal_failure, is_last
+from parakeet_worker.serverless.envelope import Envelope, StoreEnvelope, failure, internal_failure, is_last
 from parakeet_worker.serverless.job_ids import quoted_id
 from parakeet_worker.serverless.poll_response import parse_jobs
 
@@ -80,7 +80,7 @@ class JobLoop(JobScaler):  # type: ignore[misc]  # the SDK is not typed
 
     Args:
         config: What `runpod.serverless.start` was given: `handler`, which answers a job, and `concurrency_modifier`,
-            which is asked once for the number of jobs to hold.
+            which is asked once for the number of jobs to hold. Our own `store`, if it is there, stores large results.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -89,6 +89,7 @@ class JobLoop(JobScaler):  # type: ignore[misc]  # the SDK is not typed
         self.jobs_fetcher = self._fetch_jobs
         self.stop_signals_fetcher = self._fetch_stop_signals
         self._handler: Callable[[Job], Awaitable[Envelope]] = config["handler"]
+        self._store: StoreEnvelope | None = config.get("store")
         self._has_room = asyncio.Event()
         self._delivering: set[str] = set()
         # Jobs to be stopped; also those that are not here yet: the signal can overtake the poll that brings the job.
@@ -109,7 +110,7 @@ class JobLoop(JobScaler):  # type: ignore[misc]  # the SDK is not typed
 
         sys.unraisablehook = end_without_memory
         async with AsyncClientSession() as session:
-            self._delivery = Delivery(session, JOB_DONE_URL)
+            self._delivery = Delivery(session, JOB_DONE_URL, self._store)
             taking = asyncio.create_task(self.get_jobs(session))
             monitoring = asyncio.create_task(self.monitor_stop_signals(session))
             await self._shutdown_event.wait()

@@ -80,7 +80,7 @@ def serve(
     if jobs < concurrency:
         _log.warn(f"The limit on open files is enough for {jobs} jobs at a time, not {concurrency}.")
     try:
-        runpod.serverless.start({"handler": handler, "concurrency_modifier": lambda _: jobs})
+        runpod.serverless.start({"handler": handler, "concurrency_modifier": lambda _: jobs, "store": worker.store})
     finally:
         if is_on_platform:
             _leave(worker)

@@ -3,8 +3,10 @@
 import asyncio
 import gc
 import traceback
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import runpod
 from runpod import RunPodLogger
@@ -13,9 +15,9 @@ from parakeet_worker.errors import Code, JobError
 from parakeet_worker.exhaustion import resource_error
 from parakeet_worker.job.actions import Actions, JobContext
 from parakeet_worker.job.metrics import CANCELLED, SUCCESS, JobMetrics
-from parakeet_worker.job.request import parse_request
+from parakeet_worker.job.request import Action, parse_request
 from parakeet_worker.serverless.delivery import progress_callback
-from parakeet_worker.serverless.envelope import Envelope, failure, internal_failure, success
+from parakeet_worker.serverless.envelope import Envelope, StoreEnvelope, failure, internal_failure, success
 from parakeet_worker.serverless.job_ids import loggable_id
 from parakeet_worker.serverless.logger import write_line
 from parakeet_worker.serverless.platform import has_queue
@@ -43,13 +45,23 @@ class Worker:
         actions: Carries out valid requests.
         logs_json: Whether a job's line in the log is a JSON object.
         summary: Counts jobs.
+        store: Stores answers that are larger than the platform takes.
 
     Attributes:
         actions: Carries out valid requests.
+        store: As above.
     """
 
-    def __init__(self, actions: Actions, *, logs_json: bool = False, summary: Summary | None = None) -> None:
+    def __init__(
+        self,
+        actions: Actions,
+        *,
+        logs_json: bool = False,
+        summary: Summary | None = None,
+        store: StoreEnvelope | None = None,
+    ) -> None:
         self.actions = actions
+        self.store = store
         self._logs_json = logs_json
         self._out_of_memory = 0
         self._summary = summary or Summary()
@@ -98,7 +110,8 @@ class Worker:
         try:
             request = parse_request(job)
             metrics.action = request.action
-            envelope = success(request.action, await self.actions.run(request, _context(job, metrics)))
+            context = _context(job, request.action, metrics, self.store)
+            envelope = success(request.action, await self.actions.run(request, context))
         except Exception as error:  # noqa: BLE001 - every job gets an answer
             envelope = self._failure(error, job_id)
         else:
@@ -139,7 +152,7 @@ def _where(error: BaseException) -> str:
     return ", ".join(places)
 
 
-def _context(job: object, metrics: JobMetrics) -> JobContext:
+def _context(job: object, action: Action, metrics: JobMetrics, store: StoreEnvelope | None) -> JobContext:
     known = job if isinstance(job, dict) else {}
     is_sync = str(known.get("id", "")).startswith("sync-")
 
@@ -147,5 +160,8 @@ def _context(job: object, metrics: JobMetrics) -> JobContext:
         if has_queue():  # and the SDK's own loop, which sets no callback
             runpod.serverless.progress_update(known, {"seconds_done": done, "seconds_total": total})
 
+    async def store_fields(fields: Mapping[str, Any]) -> str | None:
+        return await store(known.get("id"), success(action, fields)) if store else None
+
     max_bytes = _MAX_SYNC_BYTES if is_sync else _MAX_ASYNC_BYTES
-    return JobContext(max_bytes, progress_callback.get(report), metrics)
+    return JobContext(max_bytes, progress_callback.get(report), metrics, store_fields if store else None)

@@ -28,6 +28,14 @@ from runpod_platform import Platform, worker_process
             "HTTPConnectionPool(host='h', port=1): Max retries exceeded with url: … (Caused by X)",
         ),
         ("{'audio_url': 'data:audio/wav;base64,UklGR+/='}", "{'audio_url': 'data:…'}"),
+        ("{'audio_base64': 'UklGR+/=', 'x': 1}", "{'audio_base64': '…', 'x': 1}"),
+        ("{'audio_base64': 'UklG\\nRR==', 'x': 1}", "{'audio_base64': '…', 'x': 1}"),
+        ('{"audio_base64":"UklG\nR+/="}', '{"audio_base64":"…"}'),
+        (r'{"message": "{\"audio_base64\": \"Ukl\\nGR\"}"}', r'{"message": "{\"audio_base64\": \"…\"}"}'),
+        ("Request(audio_url='', audio_base64='UklGR', x=1)", "Request(audio_url='', audio_base64='…', x=1)"),
+        ("{'audio_base64': 'UklGR\n...TRUNCATED 9 CHARACTERS...\nR+/='}", "{'audio_base64': '…'}"),
+        ("audio_base64 must be a string", "audio_base64 must be a string"),
+        ("the fields are audio_base64: a, 'b'", "the fields are audio_base64: a, 'b'"),
         ("data: 3, 4", "data: 3, 4"),
         ("the metadata: a,b", "the metadata: a,b"),
     ],
@@ -37,7 +45,10 @@ def test_texts(text: Any, expected: Any) -> None:
     assert redact(expected) == expected
 
 
-@pytest.mark.parametrize("piece", ["http://", "data:", "url: /", "https://a@", "https://a:b", "a" * 10])
+@pytest.mark.parametrize(
+    "piece",
+    ["http://", "data:", "url: /", "https://a@", "https://a:b", "a" * 10, "audio_base64: '", "audio_base64='a\\"],
+)
 def test_long_texts_are_no_burden(piece: Any) -> None:
     began = time.process_time()
     redact(piece * 20_000)

@@ -1,4 +1,4 @@
-"""Opening an `audio_url` as a file: a guarded download, or the decoded bytes of a `data:` URL."""
+"""Opening the audio of a request as a file: a guarded download, or decoded base64."""
 
 import base64
 import io
@@ -13,7 +13,7 @@ from parakeet_worker.audio.fetch.scratch import ScratchFile
 from parakeet_worker.cancellation import CancellationToken
 from parakeet_worker.errors import Code, JobError
 
-# Longest `data:` URL: base64 has 4 characters for 3 bytes, percent escapes have 3 for 1, and line breaks add some.
+# Longest base64: it has 4 characters for 3 bytes, percent escapes have 3 for 1, and line breaks add some.
 _MAX_PER_BYTE, _FREE_CHARACTERS = 5, 10_000
 
 BLOCK_BYTES = 1 << 18
@@ -49,28 +49,64 @@ def open_audio(url: str, limits: DownloadLimits, cancellation: CancellationToken
         yield scratch.open()
 
 
-def _data_url_bytes(url: str, max_bytes: int) -> bytes:
-    """Decode a base64 `data:` URL (RFC 2397). Spaces and missing padding are accepted, as by browsers.
+def open_base64(audio_base64: str, limits: DownloadLimits) -> BinaryIO:
+    """Decode an audio file in standard base64 and open it.
+
+    A `data:` URL is taken, too: some clients make one of every file.
+
+    Args:
+        audio_base64: The base64, or a `data:` URL of it.
+        limits: Limits of the file's size.
 
     Raises:
-        JobError: The URL is malformed or too long.
+        JobError: It is not base64, or too long.
+    """
+    if audio_base64[:5].lower() == "data:":
+        return io.BytesIO(_data_url_bytes(audio_base64, limits.max_bytes, Code.INVALID_AUDIO_BASE64))
+    try:
+        return io.BytesIO(_decoded(audio_base64, limits.max_bytes))
+    except ValueError as error:
+        reason = "audio_base64 is not valid base64: send the audio file in standard base64"
+        raise JobError(Code.INVALID_AUDIO_BASE64, reason) from error
+
+
+def _data_url_bytes(url: str, max_bytes: int, code: Code = Code.INVALID_URL) -> bytes:
+    """Decode a base64 `data:` URL (RFC 2397).
+
+    Raises:
+        JobError: The URL is malformed, with the given code, or too long.
     """
     comma = url.find(",")
     if comma < 0 or not url[5:comma].lower().replace(" ", "").endswith(";base64"):
-        raise JobError(Code.INVALID_URL, "a data: URL must have the form data:audio/wav;base64,<base64 of the file>")
-    if len(url) - comma > max_bytes * _MAX_PER_BYTE + _FREE_CHARACTERS:
-        raise too_large(max_bytes)
+        raise JobError(code, "a data: URL must have the form data:audio/wav;base64,<base64 of the file>")
     try:
-        text = url[comma + 1 :].encode("ascii")
-        if b"%" in text:
-            text = b"".join(map(_unescape, _blocks(text)))
-        text = text.translate(None, delete=b"\t\n\f\r ")
-        text = text.rstrip(b"=") if len(text) % 4 == 0 else text
-        if len(text) > max_bytes // 3 * 4 + 4:
-            raise too_large(max_bytes)
-        data = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
-    except ValueError as error:  # also raised for characters that are not ASCII
-        raise JobError(Code.INVALID_URL, "the base64 of the data: URL is not valid") from error
+        return _decoded(url[comma + 1 :], max_bytes, may_be_escaped=True)
+    except ValueError as error:
+        raise JobError(code, "the base64 of the data: URL is not valid") from error
+
+
+def _decoded(base64_text: str, max_bytes: int, *, may_be_escaped: bool = False) -> bytes:
+    """Decode base64. Spaces, line breaks and missing padding are accepted, as in `data:` URLs by browsers.
+
+    Args:
+        base64_text: The base64.
+        max_bytes: Most bytes that it may be decoded to.
+        may_be_escaped: Whether it may have percent escapes.
+
+    Raises:
+        JobError: It is too long.
+        ValueError: It is not base64, which may be a character that is not ASCII.
+    """
+    if len(base64_text) > max_bytes * _MAX_PER_BYTE + _FREE_CHARACTERS:
+        raise too_large(max_bytes)
+    text = base64_text.encode("ascii")
+    if may_be_escaped and b"%" in text:
+        text = b"".join(map(_unescape, _blocks(text)))
+    text = text.translate(None, delete=b"\t\n\f\r ")
+    text = text.rstrip(b"=") if len(text) % 4 == 0 else text
+    if len(text) > max_bytes // 3 * 4 + 4:
+        raise too_large(max_bytes)
+    data = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     if len(data) > max_bytes:
         raise too_large(max_bytes)
     return data
