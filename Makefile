@@ -7,9 +7,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer
 # What builds the image with `make image-test`: called with a tag, the context and further arguments of `docker build`.
 BUILD_IMAGE ?= $(firstword $(wildcard ../shared/tools/build-image.sh) docker)
 
+# Packages of npm: for the tests of RunPod's JavaScript client, and for the TypeScript declaration.
+NODE := tests/integration/javascript clients/typescript
+
 .DEFAULT_GOAL := help
 
-.PHONY: help run serve test test-fast release-check fuzz soak attack image-test bench bench-start bench-loop bench-batching gpu-check dry-run pictures lint format lock clean
+.PHONY: help run serve test test-fast release-check fuzz soak attack image-test bench bench-start bench-loop bench-batching bench-options bench-words bench-hours gpu-check dry-run pictures openapi lint format lock clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +61,16 @@ bench-loop: $(VENV)/.dev ## Measure the worker's loop beside the SDK's: about si
 bench-batching: $(VENV)/.dev ## Measure the scheduler beside other ways to make batches, on simulated devices: four minutes.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/batching.py
 
+bench-options: $(VENV)/.dev ## Measure what the options of a request cost: some minutes.
+	$(BIN)/python benchmarks/options.py
+
+bench-words: $(VENV)/.dev ## Measure how good confidence and key terms are: two minutes.
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/confidence.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/key_terms.py
+
+bench-hours: $(VENV)/.dev ## Check and time all options on three hours of audio: two minutes.
+	$(BIN)/python benchmarks/hours.py
+
 gpu-check: $(VENV)/.run ## Check and measure everything that only a GPU can run.
 	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("There is no GPU that PyTorch can use: nothing was checked.")'
 	$(MAKE) $(VENV)/.dev
@@ -69,6 +82,10 @@ dry-run: $(VENV)/.dev ## Count what a GPU would do, without one: operations, ker
 pictures: $(VENV)/.dev ## Draw the pictures of the documentation anew.
 	$(BIN)/python docs/pictures/timeline.py
 	$(BIN)/python benchmarks/chart.py
+
+openapi: $(VENV)/.dev ## Write the OpenAPI document and the TypeScript declaration anew from the schemas.
+	$(BIN)/python clients/build_openapi.py
+	npm run --prefix clients/typescript --silent types
 
 lint: $(VENV)/.dev ## Check style, formatting and types.
 	$(BIN)/ruff check .
@@ -96,7 +113,7 @@ lock: ## Write the lock files anew from requirements*.in.
 	$(COMPILE) requirements-dev.in --output-file requirements-dev.txt
 
 clean: ## Remove everything that the other targets made.
-	rm -rf $(VENV) tests/integration/javascript/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) $(NODE:%=%/node_modules) .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info clients/python/build clients/python/src/*.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.run: requirements.txt requirements.in pyproject.toml
@@ -107,9 +124,9 @@ $(VENV)/.run: requirements.txt requirements.in pyproject.toml
 	$(PIP) --no-deps --editable .
 	touch $@
 
-$(VENV)/.dev: requirements-nemo.txt requirements-dev.txt tests/integration/javascript/package-lock.json $(VENV)/.run
+$(VENV)/.dev: requirements-nemo.txt requirements-dev.txt $(NODE:%=%/package-lock.json) $(VENV)/.run
 	@echo "Installing NeMo and what the tests and the linters need into $(VENV) (a few minutes, once)."
 	$(PIP) -r requirements-nemo.txt -r requirements-dev.txt
-	if command -v npm >/dev/null; then npm ci --prefix tests/integration/javascript --silent --no-audit --no-fund \
-	  || echo "The JavaScript client's test is left out."; fi
+	if command -v npm >/dev/null; then for folder in $(NODE); do npm ci --prefix $$folder --silent --no-audit --no-fund \
+	  || echo "The tests that need $$folder are left out."; done; fi
 	touch $@
