@@ -9,7 +9,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,6 +24,8 @@ from parakeet_worker.model.recognizer import PlainRecognizer
 from parakeet_worker.model.self_check import CLIP
 
 Stages = dict[str, float]
+
+NONE: Mapping[str, object] = {}
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,11 @@ class Worker:
         assert isinstance(scheduler.recognizer, PlainRecognizer)
         self._recognizer = scheduler.recognizer
 
-    def run(self, recordings: Sequence[Recording], level: int, with_stages: bool) -> Outcome:
-        """Transcribe with `level` jobs in flight."""
-        jobs = [_job(recording.path.read_bytes()) for recording in recordings]
+    def run(
+        self, recordings: Sequence[Recording], level: int, with_stages: bool, options: Mapping[str, object] = NONE
+    ) -> Outcome:
+        """Transcribe with `level` jobs in flight, which have further fields of a request."""
+        jobs = [_job(recording.path.read_bytes(), options) for recording in recordings]
         before = self._scheduler.stats
         with _timed_stages(self._recognizer.model, with_stages) as stages:
             started = time.perf_counter()
@@ -181,8 +185,9 @@ def _timed_stages(model: Any, is_wanted: bool) -> Iterator[Stages | None]:  # no
             delattr(owner, name)
 
 
-def _job(audio: bytes) -> dict[str, Any]:
-    return {"id": "bench", "input": {"audio_url": f"data:audio/wav;base64,{base64.b64encode(audio).decode()}"}}
+def _job(audio: bytes, options: Mapping[str, object] = NONE) -> dict[str, Any]:
+    url = f"data:audio/wav;base64,{base64.b64encode(audio).decode()}"
+    return {"id": "bench", "input": {"audio_url": url, **options}}
 
 
 class Remote:

@@ -68,7 +68,7 @@ def test_request_table() -> None:
     rows = table(section(README, "Request"))
     assert list(rows) == list(known)
     for field, (_, default, meaning) in rows.items():
-        assert meaning == known[field]["description"].replace(" Required for `transcribe`.", "")
+        assert meaning == re.sub(r" Required for `transcribe`.*", "", known[field]["description"])
         if "default" in known[field]:
             assert json.loads(default.strip("`")) == known[field]["default"]
 
@@ -79,6 +79,15 @@ def test_response_table() -> None:
     rows = table(section(API, "transcribe"))
     assert set(known["required"]) | {"notice", "timestamps"} <= rows.keys()
     assert list(rows) == [field for field in known["properties"] if field in rows]
+
+
+def test_caption_limits() -> None:
+    limits = schema("request")["properties"]["input"]["properties"]["captions"]["anyOf"][1]["properties"]
+    rows = table(section(API, "Captions"))
+    assert rows.keys() == limits.keys() - {"format"}
+    for name, (default, meaning) in rows.items():
+        assert float(default) == limits[name]["default"]
+        assert f" {limits[name]['minimum']} to {limits[name]['maximum']}." in meaning
 
 
 def test_failure_table() -> None:
@@ -94,7 +103,13 @@ def test_failure_table() -> None:
         ("invalid_type", {"audio_url": "https://h/a", "timestamps": "yes"}),
         ("unknown_field", {"audio_url": "https://h/a", "language": "en"}),
         ("unknown_action", {"action": "translate"}),
+        ("conflicting_fields", {"audio_url": "https://h/a", "audio_base64": "AAAA"}),
         ("invalid_url", {"audio_url": "a.wav"}),
+        ("invalid_timestamps", {"audio_url": "https://h/a", "timestamps": ["words"]}),
+        ("invalid_segment_pause", {"audio_url": "https://h/a", "segment_pause": 0}),
+        ("invalid_captions", {"audio_url": "https://h/a", "captions": True}),
+        ("invalid_confidence", {"audio_url": "https://h/a", "confidence": 1}),
+        ("invalid_keyterms", {"audio_url": "https://h/a", "keyterms": ["Jo", "Jo"]}),
     ],
 )
 def test_examples_of_refused_requests_are_real(code: str, job_input: dict[str, Any]) -> None:
@@ -150,7 +165,7 @@ def test_examples_are_real(ask: Any) -> None:
     shown = json.loads(block(README, "transcribe", "json"))["output"]
     check_schema(shown, "transcribe")
     given = ask({"input": sent | {"audio_url": data_url(clip.read_bytes())}})
-    varying = {"processing_time", "timestamp"}
+    varying = {"processing_time", "timestamp", "created_at"}
     assert {k: v for k, v in shown.items() if k not in varying} == {k: v for k, v in given.items() if k not in varying}
 
 
@@ -216,7 +231,7 @@ def test_figures_are_the_benchmarks() -> None:
 
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/architecture.md"])
 def test_files_that_are_mentioned_exist(name: str) -> None:
-    known = {"card.json", "job/captions.py", "tests/unit/job/test_captions.py"}  # of a model; of the worked example
+    known = {"card.json", "job/paragraphs.py", "tests/unit/job/test_paragraphs.py"}  # of a model; of the worked example
     outside_blocks = re.sub(r"^```.*?^```$", "", TEXTS[name], flags=re.MULTILINE | re.DOTALL)
     mentioned = re.findall(r"`([\w./-]+\.(?:py|json|md|toml|yml))`", outside_blocks)
     assert mentioned
@@ -255,17 +270,21 @@ from parakeet_worker.job.response import Recording, build_response
 from jsonschema import Draft202012Validator
 import json
 
-request = parse_request({"input": {"audio_url": "https://h/a", "captions": True}})
-hypothesis = Hypothesis("One & two.", (Token("▁One", 0.0, 0.4), Token("▁&", 0.4, 0.8), Token("▁two.", 0.8, 3661.04)))
-fields = build_response(request, hypothesis, Recording(4000.0, 16000), 0.1, 1_000_000)
-Draft202012Validator(schema("transcribe")["properties"]["captions"]).validate(fields["captions"])
-assert "captions" not in build_response(
-    parse_request({"input": {"audio_url": "https://h/a"}}), hypothesis, Recording(4000.0, 16000), 0.1, 1_000_000
+request = parse_request({"input": {"audio_url": "https://h/a", "paragraphs": True}})
+hypothesis = Hypothesis("One. Two. Three.", (
+    Token("▁One.", 0.0, 0.4), Token("▁Two.", 2.3, 2.8), Token("▁Three.", 4.8, 5.04)
+))
+fields = build_response(request, hypothesis, Recording(4000.0, 16000), 0.1)
+Draft202012Validator(schema("transcribe")["properties"]["paragraphs"]).validate(fields["paragraphs"])
+assert "paragraphs" not in build_response(
+    parse_request({"input": {"audio_url": "https://h/a"}}), hypothesis, Recording(4000.0, 16000), 0.1
 )
 try:
-    parse_request({"input": {"audio_url": "https://h/a", "captions": "yes"}})
+    parse_request({"input": {"audio_url": "https://h/a", "paragraphs": "yes"}})
 except Exception as error:
-    print(json.dumps([fields["captions"], error.code, error.message]))
+    listed = [code["const"] for code in schema("error")["properties"]["code"]["oneOf"]]
+    assert error.code in listed
+    print(json.dumps([fields["paragraphs"], error.code, error.message]))
 """
 
 
@@ -274,7 +293,7 @@ def test_the_worked_example_works(tmp_path: Path) -> None:
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     shutil.copy(ROOT / "README.md", tmp_path)
     changes = re.findall(r"<!-- patch (\S+) -->\n```diff\n(.*?)```\n", CONTRIBUTING, re.DOTALL)
-    assert len({path for path, _ in changes}) == 6
+    assert len({path for path, _ in changes}) == 8
     for path, change in changes:
         file = tmp_path / path
         text = patched(file.read_text() if file.exists() else "", change)
@@ -291,7 +310,7 @@ def test_the_worked_example_works(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    captions, violation, message = json.loads(done.stdout)
-    assert captions == "WEBVTT\n\n00:00:00.000 --> 01:01:01.040\nOne &amp; two.\n"
-    assert violation == "invalid_type"
+    paragraphs, violation, message = json.loads(done.stdout)
+    assert paragraphs == ["One. Two.", "Three."]
+    assert violation == "invalid_paragraphs"
     assert f"`{message}`" in CONTRIBUTING

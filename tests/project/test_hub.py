@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from parakeet_worker.job.request import schema
 from parakeet_worker.settings import Settings, SettingsError
 from project import MODEL_DIR, ROOT, check_schema
 
@@ -53,7 +54,7 @@ def parse(key: str, value: object) -> object:
 
 
 def test_every_setting_is_there_with_its_default_and_meaning() -> None:
-    ours = {key: given for key, given in INPUTS.items() if key.startswith("PARAKEET_")}
+    ours = {key: given for key, given in INPUTS.items() if not key.startswith("RUNPOD_")}
     assert ours.keys() == VARIABLES.keys()
     for key, given in ours.items():
         assert parse(key, given["default"]) == getattr(Settings.from_env({}), VARIABLES[key].name)
@@ -160,6 +161,8 @@ def test_the_hubs_tests_pass_here(ask: Any) -> None:
         actions.append(test["input"].get("action", "transcribe"))
         check_schema(answer, actions[-1])
     assert set(actions) == {"transcribe", "model_info"}
+    sent = {field for test in TESTS["tests"] for field in test["input"]}
+    assert sent == schema("request")["properties"]["input"]["properties"].keys()
 
 
 def test_what_the_hub_looks_for_is_there() -> None:
