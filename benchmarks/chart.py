@@ -286,10 +286,8 @@ def calibration(result: Result) -> str:
     below = top + side + 14 + tall  # of the numbers of words
     title = "Confidence of words"
     ratio = result["ways"]["mean"]["ratio"]
-    about = (
-        f"{result['words']:,} words of the bundled model, {result['wrong']:.1%} wrong; "
-        f"of the lowest tenth {ratio:.1f} times as many as of the rest"
-    )
+    words = f"{result['words']:,} words, {result['wrong']:.1%} wrong"
+    about = f"{words}; of the lowest tenth {ratio:.1f} times as many as of the rest"
     parts = [text(20, 32, title, font_size=17, font_weight=600), text(20, 54, about, "muted")]
     for tick in range(0, 11, 2):
         x, y = left + side * tick / 10, top + side * (1 - tick / 10)
