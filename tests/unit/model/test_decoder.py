@@ -9,7 +9,7 @@ import torch
 
 from parakeet_worker.asr.types import DecodingOptions
 from parakeet_worker.model.config import ModelConfig
-from parakeet_worker.model.decoder import Decoder, Emission, JointNetwork, PredictionNetwork
+from parakeet_worker.model.decoder import _STEPS_PER_CHECK, Decoder, Emission, JointNetwork, PredictionNetwork
 from parakeet_worker.model.files import parse_config
 from parakeet_worker.model.key_terms import _PER_LABEL, build
 from project import MODEL_DIR
@@ -188,17 +188,22 @@ def test_key_terms_raise_their_own_stream_and_change_nothing_unless_whole(seed: 
     assert [again[index] for index in order] == found
 
 
-@pytest.mark.parametrize(("first", "is_found"), [(0.49, True), (0.51, False)])
-def test_the_labels_of_a_term_share_what_they_may_lack(first: float, is_found: bool) -> None:
+def decoder_of_logits() -> tuple[Decoder, ModelConfig]:
+    """A decoder of whose frames the first numbers are the logits of the labels and the blank; each step takes one."""
     config = replace(SIZES, width=8, predictor_layers=1)
     prediction, joint = networks(config)
-    # The frames are the logits of the labels and the blank, and each step takes one.
     for layer in (joint.enc, joint.pred, joint.out):
         layer.weight.zero_()
         layer.bias.zero_()
     torch.eye(8, out=joint.enc.weight)
     torch.eye(config.labels + 1, out=joint.out.weight[: config.labels + 1, : config.labels + 1])
     joint.out.bias[config.labels + 1 + config.durations.index(1)] = 1.0
+    return Decoder(prediction, joint, config), config
+
+
+@pytest.mark.parametrize(("first", "is_found"), [(0.49, True), (0.51, False)])
+def test_the_labels_of_a_term_share_what_they_may_lack(first: float, is_found: bool) -> None:
+    decoder, config = decoder_of_logits()
     preferred = 20 * _PER_LABEL
     frames = torch.zeros(1, 6, config.width)
     frames[0, [0, 2, 3, 5], 0] = preferred
@@ -206,7 +211,7 @@ def test_the_labels_of_a_term_share_what_they_may_lack(first: float, is_found: b
     frames[0, [0, 3], 1] = preferred - first * _PER_LABEL
     # More than one label adds, but within the weight of the second one: what the first one lacks decides.
     frames[0, [2, 5], 2] = preferred - 1.5 * _PER_LABEL
-    decoder, lengths = Decoder(prediction, joint, config), torch.tensor([6])
+    lengths = torch.tensor([6])
     plain = decoder.decode(frames, lengths)
     assert [(emission.label, emission.frame) for emission in plain[0]] == [(0, 0), (0, 2), (0, 3), (0, 5)]
     found = decoder.decode(frames, lengths, [DecodingOptions(terms=build([((1, 2), 1.0)]))])
@@ -214,6 +219,23 @@ def test_the_labels_of_a_term_share_what_they_may_lack(first: float, is_found: b
         assert [(emission.label, emission.frame) for emission in found[0]] == [(1, 0), (2, 2), (1, 3), (2, 5)]
     else:
         assert found == plain
+
+
+def test_a_trial_that_fails_at_the_end_of_a_block_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder, config = decoder_of_logits()
+    preferred = 20 * _PER_LABEL
+    frames = torch.zeros(1, _STEPS_PER_CHECK + 2, config.width)
+    frames[0, :, config.labels] = preferred  # blanks
+    frames[0, [0, _STEPS_PER_CHECK - 1]] = 0.0
+    frames[0, 0, :2] = torch.tensor([preferred, preferred - _PER_LABEL / 2])
+    frames[0, _STEPS_PER_CHECK - 1, 3] = preferred  # is not what goes on with the term
+    lengths = torch.tensor([frames.shape[1]])
+    plain = decoder.decode(frames, lengths)
+    assert [emission.label for emission in plain[0]] == [0, 3]
+    blocks = iter(range(4))
+    block = decoder.block
+    monkeypatch.setattr(decoder, "block", lambda *args, **kwargs: (next(blocks), block(*args, **kwargs))[1])
+    assert decoder.decode(frames, lengths, [DecodingOptions(terms=build([((1, 2), 1.0)]))]) == plain
 
 
 def test_tables_without_room_are_filled_anew_and_larger_batches_get_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
