@@ -261,15 +261,17 @@ class Scheduler:
             try:
                 # Loading takes seconds: what arrives meanwhile joins the first batch.
                 error = self._ready()
+                if error:
+                    # Before others are told: for what they queue then, the model is loaded again.
+                    batch = self._take_all()
                 if not self._loaded.done():
                     if error:
                         self._loaded.set_exception(error.__cause__ or error)
                     else:
                         self._loaded.set_result(None)
-                batch = self._take() if error is None else self._take_all()
                 if error:
                     _fail(batch, error)
-                elif batch.windows:
+                elif (batch := self._take()).windows:
                     self._decode(batch)
             except Exception as error:  # noqa: BLE001 - such as MemoryError, wherever: the thread must live
                 _fail(batch, resource_error(error) or error)
