@@ -3,9 +3,11 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 SPEECH = Path(__file__).parents[1] / "tests" / "speech"
 SAMPLE_RATE = 16_000
@@ -25,10 +27,15 @@ def traffic_lengths(count: int, seed: int) -> list[float]:
     return [round(float(length), 2) for length in np.clip(drawn, 1.0, 35.0)]
 
 
+def read_speech(dtype: str) -> list[tuple[NDArray[Any], str]]:
+    """Return the samples of each bundled clip, as NumPy's dtype of that name, and what is said in it."""
+    records = map(json.loads, (SPEECH / "clips.jsonl").read_text().splitlines())
+    return [(soundfile.read(SPEECH / each["file"], dtype=dtype)[0], each["text"]) for each in records]
+
+
 def write_recordings(lengths: list[float], directory: Path, seed: int) -> list[Recording]:
     """Join bundled clips, drawn by `seed`, to one WAV file of each length (seconds)."""
-    names = [json.loads(line)["file"] for line in (SPEECH / "clips.jsonl").read_text().splitlines()]
-    speech = [soundfile.read(SPEECH / name, dtype="int16")[0] for name in names]
+    speech = [samples for samples, _ in read_speech("int16")]
     draw = np.random.default_rng(seed)
     recordings = []
     for index, length in enumerate(lengths):

@@ -20,6 +20,7 @@ import kaldialign
 import numpy as np
 
 from chart import CALIBRATION, CONFIDENCE, calibration
+from parakeet_worker.asr.alignment import group_by_word
 from parakeet_worker.asr.types import DecodingOptions, Hypothesis, Recognizer
 from speech import Speech, add_noise, load_embedded, plain_words, read_clips
 
@@ -57,18 +58,12 @@ def make_recordings() -> Iterator[Speech]:
 
 def align(hypothesis: Hypothesis, text: str) -> list[Word]:
     """Return the words of a hypothesis, compared with what was said."""
-    groups: list[tuple[str, list[float]]] = []
-    for token in hypothesis.tokens:
-        if token.piece.startswith("▁") or not groups:
-            groups.append(("", []))
-        word, confidences = groups[-1]
-        assert token.confidence is not None
-        groups[-1] = (word + token.piece.removeprefix("▁"), [*confidences, token.confidence])
-    groups = [group for group in groups if plain_words(group[0])]
-    found = [plain_words(word)[0] for word, _ in groups]
+    groups = [word for word in group_by_word(hypothesis.text, hypothesis.tokens) if plain_words(word.text)]
+    found = [plain_words(word.text)[0] for word in groups]
     pairs = kaldialign.align(plain_words(text), found, "*")
     is_right = [said == word for said, word in pairs if word != "*"]
-    return [Word(right, tuple(confidences)) for right, (_, confidences) in zip(is_right, groups, strict=True)]
+    confidences = [tuple(token.confidence for token in word.tokens if token.confidence is not None) for word in groups]
+    return [Word(*each) for each in zip(is_right, confidences, strict=True)]
 
 
 def measure(recognizer: Recognizer, recordings: Iterable[Speech]) -> list[Word]:

@@ -26,7 +26,7 @@ import numpy as np
 import soundfile
 
 from bench import HERE, device_name, word_difference
-from clips import SAMPLE_RATE, SPEECH
+from clips import SAMPLE_RATE, read_speech
 from parakeet_worker.asr.alignment import Span
 from parakeet_worker.job.captions import CaptionOptions, captions
 from terms import ABSENT_TERMS
@@ -45,8 +45,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 def write_hours(hours: float, path: Path) -> None:
     """Join clips, with pauses, to a FLAC file."""
-    names = sorted(json.loads(line)["file"] for line in (SPEECH / "clips.jsonl").read_text().splitlines())
-    speech = [soundfile.read(SPEECH / name, dtype="int16")[0] for name in names]
+    speech = [samples for samples, _ in read_speech("int16")]
     draw = np.random.default_rng(0)
     written = 0
     with soundfile.SoundFile(path, "w", SAMPLE_RATE, 1, "PCM_16", format="FLAC") as file:

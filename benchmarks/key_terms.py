@@ -28,7 +28,6 @@ from parakeet_worker.asr.types import SAMPLE_RATE, DecodingOptions, KeyTerm
 from parakeet_worker.model.key_terms import TermCompiler
 from parakeet_worker.model.recognizer import PlainRecognizer
 from parakeet_worker.model.staging import Staging
-from parakeet_worker.model.tokenizer import Tokenizer
 from speech import MODEL, Speech, add_noise, load_embedded, plain_words, read_clips
 from terms import ABSENT_TERMS
 
@@ -102,8 +101,7 @@ def share_changed(decode: Decode, boost: float = 1.0) -> float:
 
 def plain_decode(recognizer: PlainRecognizer) -> Decode:
     """Return what decodes with the worker's model."""
-    tokenizer = Tokenizer((MODEL / "tokenizer" / "tokenizer.model").read_bytes())
-    compiler = TermCompiler(lambda: tokenizer)
+    compiler = TermCompiler(recognizer.tokenizer)
 
     def decode(speech: Sequence[Speech], terms: Sequence[Sequence[KeyTerm]]) -> list[str]:
         options = [DecodingOptions(terms=compiler.compile(each) if each else None) for each in terms]
@@ -163,8 +161,7 @@ def measure_cost(recognizer: PlainRecognizer, rounds: int = 7) -> dict[str, floa
     """Return by how much options lengthen a batch of 64 recordings of 8 s, as a share: the median of the rounds."""
     speech = np.concatenate([clip.samples for clip in read_clips()])
     batch = [np.roll(speech, -index * (len(speech) // 64))[: 8 * SAMPLE_RATE] for index in range(64)]
-    tokenizer = Tokenizer((MODEL / "tokenizer" / "tokenizer.model").read_bytes())
-    terms = TermCompiler(lambda: tokenizer).compile([KeyTerm(term) for term in ABSENT_TERMS])
+    terms = TermCompiler(recognizer.tokenizer).compile([KeyTerm(term) for term in ABSENT_TERMS])
     kinds = {
         "off": DecodingOptions(),
         "confidence": DecodingOptions(has_confidence=True),

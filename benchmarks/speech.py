@@ -1,16 +1,14 @@
 """The bundled speech with what is said in it, distorted in ways that are always the same, and the bundled model."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from numpy.typing import NDArray
 
-from clips import SPEECH
+from clips import read_speech
 from parakeet_worker.model.card import Card
 from parakeet_worker.model.device import Plan, use_plan
 from parakeet_worker.model.files import ModelFiles
@@ -38,8 +36,7 @@ def load_embedded() -> PlainRecognizer:
 
 def read_clips() -> list[Speech]:
     """Return the bundled clips."""
-    records = map(json.loads, (SPEECH / "clips.jsonl").read_text().splitlines())
-    return [Speech(soundfile.read(SPEECH / each["file"], dtype="float32")[0], each["text"]) for each in records]
+    return [Speech(samples, text) for samples, text in read_speech("float32")]
 
 
 def add_noise(speech: Speech, level_db: float, draw: np.random.Generator) -> Speech:

@@ -64,8 +64,7 @@ def build_worker(settings: Settings) -> "Worker":
         from parakeet_worker.model.key_terms import TermCompiler
         from parakeet_worker.model.tokenizer import Tokenizer
 
-        tokenizer = Tokenizer(source.tokenizer())
-        return TermCompiler(lambda: tokenizer)
+        return TermCompiler(Tokenizer(source.tokenizer()))
 
     limits = Limits(
         DownloadLimits(

@@ -14,7 +14,6 @@ from parakeet_worker.asr.types import DecodingOptions, KeyTerm
 from parakeet_worker.model.key_terms import TermCompiler
 from parakeet_worker.model.recognizer import PlainRecognizer
 from parakeet_worker.model.staging import Staging
-from parakeet_worker.model.tokenizer import Tokenizer
 from parakeet_worker.nemo.loading import load_model
 from project import MODEL_DIR
 from speech import Speech, add_noise, read_clips
@@ -35,9 +34,8 @@ def noisy() -> list[Speech]:
 
 
 @pytest.fixture(scope="module")
-def compiler() -> TermCompiler:
-    tokenizer = Tokenizer((MODEL_DIR / "tokenizer" / "tokenizer.model").read_bytes())
-    return TermCompiler(lambda: tokenizer)
+def compiler(recognizer: PlainRecognizer) -> TermCompiler:
+    return TermCompiler(recognizer.tokenizer)
 
 
 def test_confidence_is_nemos(recognizer: PlainRecognizer, nemo: Any, noisy: list[Speech]) -> None:

@@ -23,7 +23,6 @@ from parakeet_worker.model.key_terms import TermCompiler
 from parakeet_worker.model.prepare import load
 from parakeet_worker.model.recognizer import PlainRecognizer
 from parakeet_worker.model.self_check import clip
-from parakeet_worker.model.tokenizer import Tokenizer
 from parakeet_worker.stage_timer import StageTimer
 from project import MODEL_DIR, Clip
 
@@ -107,8 +106,7 @@ def check_alike(found: list[Hypothesis], expected: list[Hypothesis]) -> None:
 def test_options_give_what_they_give_eagerly(
     plain: PlainRecognizer, speech: list[Any], clips: list[Clip], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tokenizer = Tokenizer((MODEL_DIR / "tokenizer" / "tokenizer.model").read_bytes())
-    compiler = TermCompiler(lambda: tokenizer)
+    compiler = TermCompiler(plain.tokenizer)
     terms = [compiler.compile([KeyTerm(word["word"], 4.0) for word in clip.words]) for clip in clips[:3]]
     kinds = [[DecodingOptions(True)], [DecodingOptions(), DecodingOptions(True)], []]
     kinds += [[DecodingOptions(terms=each), DecodingOptions(True, other)] for each, other in pairwise(terms)]

@@ -16,11 +16,13 @@ from parakeet_worker.asr.types import Token
 
 _SPACE = "▁"  # SentencePiece's mark of a space before a piece
 
-_SENTENCE_ENDS = frozenset(".?!")
+SENTENCE_ENDS = frozenset(".?!")
+"""Marks that end a sentence."""
 
-# Where a segment that would last too long is best divided, if not at a long pause. The end of a clause counts as a
-# pause of half a second.
-_CLAUSE_ENDS = frozenset(",;:")
+CLAUSE_ENDS = frozenset(",;:")
+"""Marks that end a clause."""
+
+# A segment that would last too long is divided at its longest pauses. The end of a clause counts as half a second.
 _CLAUSE_PAUSE_S = 0.5
 
 # Longest segment. Longer ones are divided, so that text without punctuation has segments, too. It is a millisecond less
@@ -205,7 +207,7 @@ def _segments(words: Sequence[Span], pause: float) -> Iterator[Span]:
     for index, word in enumerate(words):
         is_last = index == len(words) - 1
         # To the millisecond: frames of 80 ms are no binary fractions, and 2.8 - 2.4 is more than 0.4.
-        if is_last or word.text[-1] in _SENTENCE_ENDS or round(words[index + 1].start - word.end, 3) > pause:
+        if is_last or word.text[-1] in SENTENCE_ENDS or round(words[index + 1].start - word.end, 3) > pause:
             yield from map(_segment, _parts(words[first : index + 1]))
             first = index + 1
 
@@ -228,7 +230,7 @@ def _parts(words: Sequence[Span]) -> Iterator[Sequence[Span]]:
 def _pause_before(words: Sequence[Span], index: int) -> float:
     """Return the pause before a word, in seconds, to which the end of a clause adds."""
     before = words[index - 1]
-    return words[index].start - before.end + _CLAUSE_PAUSE_S * (before.text[-1] in _CLAUSE_ENDS)
+    return words[index].start - before.end + _CLAUSE_PAUSE_S * (before.text[-1] in CLAUSE_ENDS)
 
 
 def _segment(words: Sequence[Span]) -> Span:

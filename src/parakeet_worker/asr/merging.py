@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from unicodedata import category
 
-from parakeet_worker.asr.alignment import group_by_word, is_silent, visible
+from parakeet_worker.asr.alignment import CLAUSE_ENDS, SENTENCE_ENDS, group_by_word, is_silent, visible
 from parakeet_worker.asr.types import Hypothesis, Token, WindowSpan
 
 # Two windows time the same word within so many seconds of each other: half a short word, five encoder frames.
@@ -13,9 +13,6 @@ _SAME_WORD_S = 0.4
 
 # An unknown piece stands for something that was said.
 _UNKNOWN = "⁇"
-
-# At a seam one window may end a sentence where the next goes on: `reason.` and `,`.
-_COMMAS, _MARKS = frozenset(",;:"), frozenset(".,?!;:")
 
 # Words this near to a seam may be on different sides of it in its two windows.
 _NEAR_S = 1.0
@@ -79,12 +76,18 @@ def _join_marks(words: Iterable[_Word]) -> list[_Word]:
     for word in words:
         if not (joined and _is_mark(word.text)):
             joined.append(word)
-        elif not (joined[-1].text.endswith(word.text) or (word.text in _COMMAS and joined[-1].text[-1] in _MARKS)):
+        elif not _is_superfluous(word.text, joined[-1].text):
             before = joined[-1]
             marks = (replace(token, piece=visible(token.piece)) for token in word.tokens)
             tokens = before.tokens + tuple(token for token in marks if token.piece)
             joined[-1] = replace(before, text=before.text + word.text, tokens=tokens)
     return joined
+
+
+def _is_superfluous(mark: str, word: str) -> bool:
+    """Return whether a mark has nothing to add to the word before it; see `_join_marks`."""
+    # At a seam one window may end a sentence where the next goes on: `reason.` and `,`.
+    return word.endswith(mark) or (mark in CLAUSE_ENDS and word[-1] in SENTENCE_ENDS | CLAUSE_ENDS)
 
 
 def _agree(before: list[_Word], after: list[_Word], seam: float) -> tuple[list[_Word], list[_Word]]:

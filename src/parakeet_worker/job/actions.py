@@ -152,7 +152,8 @@ class Actions:
             JobError: The model cannot write one of its key terms.
         """
         terms: CompiledTerms | None = None
-        if request.key_terms and self._compile_terms:
+        if request.key_terms:
+            assert self._compile_terms  # noqa: S101 - the engine serves them
             loop = asyncio.get_running_loop()
             try:
                 terms = await loop.run_in_executor(self._decoders, self._compile_terms, request.key_terms)

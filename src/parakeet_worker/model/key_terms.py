@@ -12,7 +12,7 @@ takes back the labels, so that nothing needs to be taken from scores.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -117,11 +117,11 @@ class TermCompiler:
     """Compiles key terms to automata, and keeps the latest ones. Safe on any thread.
 
     Args:
-        tokenizer: Returns the model's tokenizer.
+        tokenizer: The model's tokenizer.
         kept: Number of automata that are kept.
     """
 
-    def __init__(self, tokenizer: Callable[[], Tokenizer], kept: int = _KEPT) -> None:
+    def __init__(self, tokenizer: Tokenizer, kept: int = _KEPT) -> None:
         self._tokenizer = tokenizer
         self._kept = kept
         self._automata: OrderedDict[frozenset[KeyTerm], TermAutomaton] = OrderedDict()
@@ -149,7 +149,7 @@ class TermCompiler:
         return automaton
 
     def _labels(self, text: str) -> list[int]:
-        labels = self._tokenizer().labels(text)
+        labels = self._tokenizer.labels(text)
         if not labels:
             raise UncoveredTermError(text)
         return labels

@@ -73,7 +73,7 @@ def tokenizer() -> Tokenizer:
 
 
 def test_a_term_is_what_begins_a_word(tokenizer: Tokenizer) -> None:
-    automaton = TermCompiler(lambda: tokenizer).compile([KeyTerm("Tea orchids", 3.0)])
+    automaton = TermCompiler(tokenizer).compile([KeyTerm("Tea orchids", 3.0)])
     labels = automaton.labels[automaton.continues].tolist()
     assert tokenizer.text(labels) == "Tea orchids"
     assert tokenizer.pieces(labels)[0].startswith("▁")
@@ -82,7 +82,7 @@ def test_a_term_is_what_begins_a_word(tokenizer: Tokenizer) -> None:
 
 
 def test_the_same_terms_are_compiled_once(tokenizer: Tokenizer) -> None:
-    compiler = TermCompiler(lambda: tokenizer, kept=2)
+    compiler = TermCompiler(tokenizer, kept=2)
     first = compiler.compile([KeyTerm("tongue"), KeyTerm("suit", 2.0)])
     assert compiler.compile((KeyTerm("suit", 2.0), KeyTerm("tongue"))) is first
     assert compiler.compile([KeyTerm("tongue"), KeyTerm("suit")]) is not first
@@ -95,7 +95,7 @@ def test_the_same_terms_are_compiled_once(tokenizer: Tokenizer) -> None:
 
 
 def test_many_threads_get_the_same_object(tokenizer: Tokenizer) -> None:
-    compiler = TermCompiler(lambda: tokenizer)
+    compiler = TermCompiler(tokenizer)
     terms = [KeyTerm(f"term {index}".replace(str(index), "abcdefghij"[index])) for index in range(10)]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: compiler.compile(terms), range(64)))
@@ -104,7 +104,7 @@ def test_many_threads_get_the_same_object(tokenizer: Tokenizer) -> None:
 
 @pytest.mark.parametrize("text", ["東京", "tongue ☂", "7", " ", "\u200b"])
 def test_a_term_that_the_pieces_do_not_cover_is_named(tokenizer: Tokenizer, text: str) -> None:
-    compiler = TermCompiler(lambda: tokenizer)
+    compiler = TermCompiler(tokenizer)
     with pytest.raises(UncoveredTermError) as error:
         compiler.compile([KeyTerm("tongue"), KeyTerm(text)])
     assert error.value.term == text
