@@ -1,0 +1,172 @@
+"""How a recording for training is made: sentences with pauses, something in the background, a way to the listener."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.corpus import Spoken
+from training.sounds import BACKGROUNDS, CHANNELS, Draw, Samples, room
+from training.voice import SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Samples with what is said in them.
+
+    Attributes:
+        samples: float32, mono, 16 kHz.
+        words: The words in order, with their marks.
+        times: Their start and end in seconds.
+    """
+
+    samples: Samples
+    words: tuple[str, ...] = ()
+    times: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How often things happen, as probabilities, and between which limits.
+
+    Attributes:
+        empty: A recording in which nobody speaks.
+        cut: A recording that begins or ends anywhere, within a word too, as the windows of a long recording do.
+        change_of_voice: The next sentence is by another voice.
+        first_voice: A sentence is by the first voice.
+        background: There is noise, hum or music; otherwise pauses are digital silence or nearly so.
+        room: The speech has the echo of a room.
+        channel: The recording has gone through a telephone or a codec.
+        most_silence: At either end, seconds.
+        most_pause: Between sentences, seconds.
+    """
+
+    empty: float = 0.04
+    cut: float = 0.2
+    change_of_voice: float = 0.15
+    first_voice: float = 0.55
+    background: float = 0.6
+    room: float = 0.15
+    channel: float = 0.15
+    most_silence: float = 1.5
+    most_pause: float = 2.0
+
+
+class Composer:
+    """Makes recordings from spoken sentences."""
+
+    def __init__(self, corpus: Sequence[Spoken], first_voice: str, mix: Mix) -> None:
+        """Sort the sentences by voice.
+
+        Args:
+            corpus: Sentences of the first voice and of others.
+            first_voice: The voice that says most of what is heard.
+            mix: How often things happen.
+        """
+        self._by_voice: dict[str, list[Spoken]] = {}
+        for sentence in corpus:
+            self._by_voice.setdefault(sentence.voice, []).append(sentence)
+        self._first_voice = first_voice
+        self._other_voices = sorted(set(self._by_voice) - {first_voice})
+        self._mix = mix
+
+    def compose(self, seconds: float, draw: Draw, first_voice_alone: bool = False) -> Recording:
+        """Return a recording of at most so many seconds, and nearly that long where several sentences fit."""
+        if draw.random() < self._mix.empty:
+            length = round(seconds * SAMPLE_RATE)
+            return Recording(_through(np.zeros(length, np.float32), self._mix, draw, np.float32(0.05)))
+        return self._speech(seconds, draw, first_voice_alone)
+
+    def _speech(self, seconds: float, draw: Draw, alone: bool) -> Recording:
+        mix = self._mix
+        cut = seconds > 5 and draw.random() < mix.cut
+        total = seconds + (6.0 if cut else 0.0)
+        silence = float(draw.uniform(0, min(mix.most_silence, seconds / 4)))
+        pieces: list[Samples] = []
+        words: list[str] = []
+        times: list[tuple[float, float]] = []
+        now = float(draw.uniform(0, silence))
+        pieces.append(np.zeros(round(now * SAMPLE_RATE), np.float32))
+        now = len(pieces[0]) / SAMPLE_RATE
+        voice = self._voice(draw, alone)
+        misses = 0
+        while misses < 4:
+            if words and draw.random() < mix.change_of_voice:
+                voice = self._voice(draw, alone)
+            sentence = self._by_voice[voice][draw.integers(len(self._by_voice[voice]))]
+            samples, shift = _trimmed(sentence, draw)
+            if now + len(samples) / SAMPLE_RATE > total:
+                misses += 1
+                continue
+            pieces.append(samples)
+            words += sentence.words
+            times += [(now + start - shift, now + end - shift) for start, end in sentence.times]
+            pause = np.zeros(round(draw.uniform(0, mix.most_pause) * SAMPLE_RATE), np.float32)
+            pieces.append(pause)
+            now += (len(samples) + len(pause)) / SAMPLE_RATE
+            if seconds < 6:
+                break  # most short recordings are one sentence
+        samples = np.concatenate(pieces)[: round(total * SAMPLE_RATE)]
+        if words:
+            last = round((times[-1][1] + silence) * SAMPLE_RATE)
+            samples = np.pad(samples, (0, max(0, min(last, round(total * SAMPLE_RATE)) - len(samples))))
+        loudest = np.float32(np.abs(samples).max(initial=0.05))
+        samples = _through(samples, mix, draw, loudest)
+        recording = Recording(samples, tuple(words), tuple(times))
+        return cut_out(recording, float(draw.uniform(0, 6.0)), seconds) if cut else recording
+
+    def _voice(self, draw: Draw, alone: bool) -> str:
+        if alone or not self._other_voices or draw.random() < self._mix.first_voice:
+            return self._first_voice
+        return self._other_voices[draw.integers(len(self._other_voices))]
+
+
+def _trimmed(sentence: Spoken, draw: Draw) -> tuple[Samples, float]:
+    """Return the sentence at some level with little silence around it, and how many seconds were cut off its start."""
+    first = max(0.0, sentence.times[0][0] - draw.uniform(0.02, 0.3))
+    last = min(sentence.seconds, sentence.times[-1][1] + draw.uniform(0.05, 0.3))
+    part = sentence.samples[round(first * SAMPLE_RATE) : round(last * SAMPLE_RATE)]
+    level = 10 ** (draw.uniform(-12, 0) / 20) / 32768
+    return part.astype(np.float32) * np.float32(level), round(first * SAMPLE_RATE) / SAMPLE_RATE
+
+
+def _through(samples: Samples, mix: Mix, draw: Draw, loudest: np.float32) -> Samples:
+    """Put the samples into a room, add what is heard in the background, and send them through a channel."""
+    if draw.random() < mix.room:
+        samples = room(samples, draw)
+    if draw.random() < mix.background:
+        sound = BACKGROUNDS[draw.integers(len(BACKGROUNDS))]
+        below = draw.uniform(15, 65)  # dB below the loudest sample of the speech
+        samples = samples + sound(len(samples), draw) * np.float32(loudest * 10 ** (-below / 20))
+    elif draw.random() < 0.5:
+        samples = samples + draw.standard_normal(len(samples), np.float32) * np.float32(1e-5)
+    if draw.random() < mix.channel:
+        samples = CHANNELS[draw.integers(len(CHANNELS))](samples, draw)
+    return samples
+
+
+def cut_out(recording: Recording, start: float, seconds: float) -> Recording:
+    """Return what is between `start` and `start + seconds`; a word of which less than 70 percent is left is not said."""
+    samples = recording.samples[round(start * SAMPLE_RATE) : round((start + seconds) * SAMPLE_RATE)]
+    length = len(samples) / SAMPLE_RATE
+    words: list[str] = []
+    times: list[tuple[float, float]] = []
+    for word, (first, last) in zip(recording.words, recording.times, strict=True):
+        begin, end = max(first - start, 0.0), min(last - start, length)
+        if end - begin >= 0.7 * (last - first):
+            words.append(word)
+            times.append((begin, end))
+    return Recording(samples, tuple(words), tuple(times))
+
+
+def lengths(draw: Draw) -> float:
+    """Draw how long the recordings of a batch are, in seconds: sentences, some of them, and windows of 20 to 40 s."""
+    kind = draw.random()
+    if kind < 0.4:
+        return float(draw.uniform(2.5, 8))
+    if kind < 0.7:
+        return float(draw.uniform(8, 20))
+    if kind < 0.97:
+        return float(draw.uniform(20, 31))
+    return float(draw.uniform(31, 40))
+

@@ -1,0 +1,18 @@
+"""The voices by name."""
+
+from training.debian_voices import VOICES
+from training.voice import Voice
+
+
+def voice(name: str) -> Voice:
+    """Return the voice of that name.
+
+    Raises:
+        KeyError: There is no such voice.
+        MissingProgramError: The voice is not installed.
+    """
+    if name == "hibari":
+        from training.hibari_voice import HibariVoice  # noqa: PLC0415 - its packages take a second to import
+
+        return HibariVoice()
+    return VOICES[name]()
