@@ -12,7 +12,7 @@ NODE := tests/integration/javascript clients/typescript
 
 .DEFAULT_GOAL := help
 
-.PHONY: help run serve test test-fast release-check fuzz soak attack image-test bench bench-start bench-loop bench-batching bench-options bench-words bench-hours gpu-check dry-run pictures openapi lint format lock clean
+.PHONY: help run serve test test-fast release-check fuzz soak attack image-test bench bench-start bench-loop bench-batching bench-options bench-words bench-hours gpu-check dry-run eval eval-compare pictures openapi lint format lock clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,13 @@ bench-words: $(VENV)/.dev ## Measure how good confidence and key terms are: two 
 
 bench-hours: $(VENV)/.dev ## Check and time all options on three hours of audio: two minutes.
 	$(BIN)/python benchmarks/hours.py
+
+eval: $(VENV)/.dev ## Measure word errors, times and cost of the bundled model, or of any: MANIFEST= SET= TARGET= OUTPUT= PRICE= ARGS=.
+	@PYTHONPATH=clients/python/src $(BIN)/python evaluation/evaluate.py $${SET:+--set "$$SET"} $${TARGET:+--target "$$TARGET"} \
+	  $${OUTPUT:+--output "$$OUTPUT"} $${PRICE:+--price-per-hour "$$PRICE"} $(ARGS) $${MANIFEST:+-- "$$MANIFEST"}
+
+eval-compare: $(VENV)/.dev ## Say whether two results of make eval differ by more than chance: A=folder B=folder.
+	@PYTHONPATH=clients/python/src $(BIN)/python evaluation/evaluate.py --compare "$${A:?name the first folder: A=folder}" "$${B:?name the second folder: B=folder}"
 
 gpu-check: $(VENV)/.run ## Check and measure everything that only a GPU can run.
 	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("There is no GPU that PyTorch can use: nothing was checked.")'

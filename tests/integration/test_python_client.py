@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,6 +126,29 @@ def test_only_what_was_asked_for(client: Client, platform: ScriptedPlatform) -> 
     assert transcript.created_at == "2026-11-26T12:00:00.000000Z"
     with pytest.raises(TypeError, match=r"unknown option 'language'; the options are timestamps, "):
         client.transcribe(URL, language="en")  # type: ignore[call-arg]
+
+
+def test_what_runpod_says_of_each_job_that_ends(client: Client, platform: ScriptedPlatform) -> None:
+    times = {"delayTime": 300, "executionTime": 1200, "workerId": "w1"}
+    platform.fates[URL].append([WAITING, failed("worker_busy") | times])
+    platform.fates[URL].append([WAITING, done("Hi.") | times])
+    seen: list[Any] = []
+    transcript = client.run(Task(URL, {}, on_submit=seen.append, on_end=seen.append))
+    assert transcript.text == "Hi."
+    assert [each if isinstance(each, str) else each["status"] for each in seen] == [
+        *("job-1", "FAILED"),
+        *("job-2", "COMPLETED"),
+    ]
+    assert {name: seen[3][name] for name in times} == times
+
+
+def test_waiting_for_a_task_can_be_stopped(client: Client, platform: ScriptedPlatform) -> None:
+    stop = threading.Event()
+    platform.fates[URL].append([RUNNING])
+    with pytest.raises(TranscriptionError) as raised:
+        client.run(Task(URL, {}, on_submit=lambda _: stop.set()), stop=stop)
+    assert raised.value.code == "stopped"
+    assert platform.jobs["job-1"].is_cancelled
 
 
 def test_files_and_bytes_are_sent_along(client: Client, platform: ScriptedPlatform, tmp_path: Path) -> None:

@@ -43,12 +43,14 @@ class Task:
         job_id: A job that was sent for it before. It is waited for, and sent again only if RunPod does not know it any
             longer.
         on_submit: Called with the id of each job that is sent for it, from a thread of the client.
+        on_end: Called with what RunPod says of each of these jobs when it has ended, such as its `executionTime`.
     """
 
     source: Source
     options: Options
     job_id: str | None = None
     on_submit: Callable[[str], None] = lambda _: None
+    on_end: Callable[[Mapping[str, Any]], None] = lambda _: None
 
 
 class Client:
@@ -101,7 +103,20 @@ class Client:
         Raises:
             TranscriptionError: It was not transcribed.
         """
-        return self._transcribe(Task(source, options), _limit(threading.Event(), timeout), cancel_on_exit=True)
+        return self.run(Task(source, options), timeout=timeout)
+
+    def run(self, task: Task, *, timeout: float | None = None, stop: threading.Event | None = None) -> Transcript:
+        """Transcribe the recording of a task, as `transcribe` does.
+
+        Args:
+            task: The recording, and what is called while it is transcribed.
+            timeout: Longest wait in seconds; by default as long as RunPod keeps the job.
+            stop: Ends the waiting once it is set.
+
+        Raises:
+            TranscriptionError: It was not transcribed.
+        """
+        return self._transcribe(task, _limit(stop or threading.Event(), timeout), cancel_on_exit=True)
 
     def transcribe_many(
         self,
@@ -182,7 +197,7 @@ class Client:
         """
         limit = _limit(threading.Event(), timeout)
         job = self._endpoint.post("run", json.dumps({"input": {"action": "model_info"}}).encode(), limit)
-        output = self._output(job, limit, cancel_on_exit=True)
+        output = _output_of(self._wait(job, limit, cancel_on_exit=True))
         if "model" not in output:
             raise TranscriptionError("unexpected_answer", "The endpoint's answer does not describe a model.")
         return cast("ModelInfo", output)
@@ -194,7 +209,9 @@ class Client:
         while True:
             try:
                 job = {"id": job_id, "status": ""} if job_id else self._submit(task, limit)
-                return self._fetched(self._output(job, limit, cancel_on_exit=cancel_on_exit), limit)
+                ended = self._wait(job, limit, cancel_on_exit=cancel_on_exit)
+                task.on_end(ended)
+                return self._fetched(_output_of(ended), limit)
             except TranscriptionError as error:
                 if failures[error.code] >= RETRIES.get(error.code, 0):
                     raise
@@ -212,11 +229,11 @@ class Client:
         task.on_submit(job["id"])
         return job
 
-    def _output(self, job: dict[str, Any], limit: WaitLimit, *, cancel_on_exit: bool) -> Mapping[str, Any]:
-        """Wait for a job and return its output.
+    def _wait(self, job: dict[str, Any], limit: WaitLimit, *, cancel_on_exit: bool) -> Mapping[str, Any]:
+        """Wait for a job, and return what RunPod says of it when it has ended.
 
         Raises:
-            TranscriptionError: It has none, or waiting has ended.
+            TranscriptionError: RunPod does not know it, or waiting has ended.
         """
         job_id, polls, has_ended = job["id"], 0, False
         try:
@@ -232,7 +249,7 @@ class Client:
         finally:
             if not has_ended and cancel_on_exit:
                 self._endpoint.cancel(job_id)
-        return _output_of(job)
+        return job
 
     def _fetched(self, output: Mapping[str, Any], limit: WaitLimit) -> Transcript:
         """Return the transcript, from the bucket if it was too large for RunPod."""
