@@ -31,7 +31,7 @@ _AUDIO_CHARACTERS = 13_000_000
 
 _LEGEND = """\
 <p class="muted legend">The texts are as they are scored, after normalisation: <span class="sub">another word</span>
-<span class="del">word missing in the hypothesis</span> <span class="ins">word too many</span>. Click on a word or in
+<span class="del">word missing</span> <span class="ins">word added</span>. Click on a word or in
 the waveform to hear what is said there; the Tab key goes from error to error, and Enter plays it. Under the waveform
 are the words of the reference (Ref) and of the hypothesis (Hyp), each with a bar from its start to its end, and a band
 between two that are scored together.</p>"""
@@ -148,13 +148,15 @@ def _card(place: int, utterance: _Utterance, left: int) -> tuple[str, int]:
 
 def _counts(utterance: _Utterance) -> str:
     """Return an utterance's errors in words."""
-    names = {Kind.SUBSTITUTED: "substituted", Kind.DELETED: "deleted", Kind.INSERTED: "inserted"}
+    names = {Kind.SUBSTITUTED: "substituted", Kind.DELETED: "missing", Kind.INSERTED: "added"}
     kinds = ", ".join(f"{utterance.errors[kind]} {name}" for kind, name in names.items() if utterance.errors[kind])
     count = utterance.errors.total()
     if not utterance.words:
         return f"<strong>{_count(count, 'error')}</strong> ({kinds}); the reference has no words"
     rate = count / utterance.words
-    return f"<strong>{_count(count, 'error')}</strong> ({kinds}) in {_count(utterance.words, 'word')}: {rate:.1%}"
+    return (
+        f"<strong>{_count(count, 'error')}</strong> ({kinds}) in {_count(utterance.words, 'word')}: {100 * rate:.1f} %"
+    )
 
 
 def _stretch(excerpt: Excerpt, errors: int) -> str:

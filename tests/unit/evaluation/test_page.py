@@ -18,6 +18,7 @@ from loopback import LoopbackServer
 from page import write_page
 from project import Clip
 from results import Failure, Outcome, WordTime
+from scoring import Pair
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(1)> \" ' & </article></svg>"
@@ -103,7 +104,7 @@ def similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 def test_an_utterance_has_its_texts_its_audio_and_the_times_of_its_words(tmp_path: Path, clips: list[Clip]) -> None:
     clip = clips[3]  # Tea has fragrant white around the surface of Old World terrestrial orchids.
     found = render(tmp_path, misheard(clip, 2))
-    assert "1 error (1 substituted) in 12 words: 8.3%" in found.texts["article"][0]
+    assert "1 error (1 substituted) in 12 words: 8.3 %" in found.texts["article"][0]
     texts = [text for text in found.texts["p"] if text.startswith("tea")]
     assert texts == [
         f"tea has {heard} white around the surface of old world terrestrial orchids" for heard in ("fragrant", "other")
@@ -145,7 +146,7 @@ def test_words_in_silence_are_the_worst_of_as_many(tmp_path: Path, clips: list[C
     silence = replace(outcome(clips[0], "Hallucinated"), reference="", reference_words=(), id="silence")
     found = render(tmp_path, misheard(clips[0], 1), silence)
     assert found.texts["h3"] == ["1. silence", "2. clip00"]
-    assert "1 error (1 inserted); the reference has no words" in found.texts["article"][0]
+    assert "1 error (1 added); the reference has no words" in found.texts["article"][0]
 
 
 def test_without_errors_there_is_nothing_to_show(tmp_path: Path, clips: list[Clip]) -> None:
@@ -166,7 +167,7 @@ def test_all_failed_ones_are_listed(tmp_path: Path, clips: list[Clip]) -> None:
 
 def test_an_empty_transcript_is_no_failure(tmp_path: Path, clips: list[Clip]) -> None:
     found = render(tmp_path, outcome(clips[0], ""))
-    assert "4 errors (4 deleted) in 4 words: 100.0%" in found.texts["article"][0]
+    assert "4 errors (4 missing) in 4 words: 100.0 %" in found.texts["article"][0]
     assert "td" not in found.texts
 
 
@@ -192,6 +193,16 @@ def test_no_text_is_taken_for_markup(tmp_path: Path, clips: list[Clip]) -> None:
     assert found.texts["td"][1:] == [ATTACK, ATTACK]
     assert found.texts["text"].count(ATTACK) == 2
     assert [each["href"] for each in found.named("a")] == [f"https://example.com/{ATTACK}"]
+
+
+def test_scored_words_are_no_markup_whatever_normalisation_leaves(
+    tmp_path: Path, clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "align", lambda *_: (Pair(ATTACK, f"{ATTACK} heard"),))
+    found = render(tmp_path, misheard(clips[0], 1))
+    assert [tag for tag, _ in found.elements].count("script") == 1
+    assert not found.named("img")
+    assert f"{ATTACK} heard" in found.texts["p"]
 
 
 def test_nothing_is_loaded_and_only_its_own_script_runs(tmp_path: Path, clips: list[Clip]) -> None:
