@@ -81,9 +81,7 @@ def write(shard: Shard, voice_of: Callable[[str], Voice], folder: Path) -> float
     return total / SAMPLE_RATE
 
 
-def _written_times(
-    said: Sequence[Sequence[str]], times: Sequence[tuple[float, float]]
-) -> list[tuple[float, float]]:
+def _written_times(said: Sequence[Sequence[str]], times: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     first = 0
     written: list[tuple[float, float]] = []
     for parts in said:

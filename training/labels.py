@@ -103,4 +103,3 @@ def _shares(pieces: Sequence[str]) -> list[tuple[float, float]]:
     letters = [len(piece.replace("\u2581", "")) for piece in pieces]
     ends = np.cumsum(letters) / max(1, sum(letters))
     return list(zip(np.concatenate([[0.0], ends[:-1]]).tolist(), ends.tolist(), strict=True))
-

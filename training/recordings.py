@@ -169,4 +169,3 @@ def lengths(draw: Draw) -> float:
     if kind < 0.97:
         return float(draw.uniform(20, 31))
     return float(draw.uniform(31, 40))
-

@@ -108,7 +108,9 @@ def _through_codec(samples: Samples, container: str, codec: str, kilobits: int) 
         stream.bit_rate = kilobits * 1000
         frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
         frame.rate = SAMPLE_RATE
-        resampler = av.AudioResampler(format=stream.format, layout="mono", rate=SAMPLE_RATE, frame_size=stream.frame_size)
+        resampler = av.AudioResampler(
+            format=stream.format, layout="mono", rate=SAMPLE_RATE, frame_size=stream.frame_size
+        )
         for part in [*resampler.resample(frame), *resampler.resample(None)]:
             output.mux(stream.encode(part))
         output.mux(stream.encode(None))

@@ -192,7 +192,11 @@ class Training:
         with torch.no_grad():
             features, feature_counts = network.preprocessor(input_signal=signal, length=counts)
             if self._batch >= self._schedule.masked_after:
-                _mask(features, feature_counts.tolist(), np.random.default_rng([self._schedule.seed, self._batch, 0, self._team.place]))
+                _mask(
+                    features,
+                    feature_counts.tolist(),
+                    np.random.default_rng([self._schedule.seed, self._batch, 0, self._team.place]),
+                )
         encoded, _ = network.encoder(audio_signal=features, length=feature_counts)
         tokens = [torch.from_numpy(steps.tokens) for steps in batch.steps]
         predicted, _, _ = network.decoder(

@@ -12,7 +12,7 @@ def voice(name: str) -> Voice:
         MissingProgramError: The voice is not installed.
     """
     if name == "hibari":
-        from training.hibari_voice import HibariVoice  # noqa: PLC0415 - its packages take a second to import
+        from training.hibari_voice import HibariVoice
 
         return HibariVoice()
     return VOICES[name]()
