@@ -12,7 +12,7 @@ NODE := tests/integration/javascript clients/typescript
 
 .DEFAULT_GOAL := help
 
-.PHONY: help run serve test test-fast release-check fuzz soak attack image-test bench bench-start bench-loop bench-batching bench-options bench-words bench-hours gpu-check dry-run eval eval-compare pictures openapi lint format lock clean
+.PHONY: help run serve test test-fast release-check fuzz soak attack image-test bench bench-start bench-loop bench-batching bench-options bench-words bench-hours gpu-check dry-run eval eval-compare embedded-model pictures openapi lint format lock clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ eval: $(VENV)/.dev ## Measure word errors, times and cost of the bundled model, 
 eval-compare: $(VENV)/.dev ## Say whether two results of make eval differ by more than chance: A=folder B=folder.
 	@PYTHONPATH=clients/python/src $(BIN)/python evaluation/evaluate.py --compare "$${A:?name the first folder: A=folder}" "$${B:?name the second folder: B=folder}"
 
+embedded-model: $(VENV)/.training ## Make the bundled model anew: hours on two cores. WORK=folder BATCHES= START= ARGS=.
+	$(BIN)/python -m training $${BATCHES:+--batches "$$BATCHES"} $${START:+--start-from "$$START"} $(ARGS) -- "$${WORK:-training/output}"
+
 gpu-check: $(VENV)/.run ## Check and measure everything that only a GPU can run.
 	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("There is no GPU that PyTorch can use: nothing was checked.")'
 	$(MAKE) $(VENV)/.dev
@@ -118,6 +121,7 @@ lock: ## Write the lock files anew from requirements*.in.
 	$(COMPILE) requirements.in requirements-nemo.in --output-file requirements-nemo.txt
 	$(COMPILE) requirements.in --constraint requirements-nemo.txt --output-file requirements.txt
 	$(COMPILE) requirements-dev.in --output-file requirements-dev.txt
+	$(COMPILE) requirements-training.in --output-file requirements-training.txt
 
 clean: ## Remove everything that the other targets made.
 	rm -rf $(VENV) $(NODE:%=%/node_modules) .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info clients/python/build clients/python/src/*.egg-info
@@ -129,6 +133,10 @@ $(VENV)/.run: requirements.txt requirements.in pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(filter-out --quiet,$(PIP)) -r requirements.txt
 	$(PIP) --no-deps --editable .
+	touch $@
+
+$(VENV)/.training: requirements-training.txt $(VENV)/.dev
+	$(PIP) -r requirements-training.txt
 	touch $@
 
 $(VENV)/.dev: requirements-nemo.txt requirements-dev.txt $(NODE:%=%/package-lock.json) $(VENV)/.run

@@ -42,7 +42,7 @@ class Schedule:
     learning_rate: float = 2e-3
     warmup: int = 200
     masked_after: int = 800
-    first_voice_batches: int = 2_000
+    first_voice_batches: int = 3_000
     seed: int = 1
     saved_every: int = 250
 

@@ -1,0 +1,7 @@
+"""`python -m training`."""
+
+import sys
+
+from training.build import main
+
+main(sys.argv[1:])
