@@ -3,13 +3,18 @@
 import argparse
 import json
 import os
+import shutil
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from nemo.utils import logging
+from torch.multiprocessing.spawn import spawn
 from tqdm import tqdm
 
+from parakeet_worker.bake.convert import ModelDescription, bake
+from parakeet_worker.model.card import sha256
 from training import text
 from training.corpus import Shard, read, write
 from training.export import export
@@ -26,6 +31,7 @@ DESCRIPTION = (
     "For development and tests, not for people's speech: it has heard eight synthetic voices, and knows about 3,000 "
     "English words."
 )
+LONGEST = 60.0  # seconds that the model takes in one pass; the longest recordings of the training have 40
 
 
 @dataclass(frozen=True)
@@ -65,10 +71,13 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("work", type=Path, help="the folder for all that is made; a run goes on from what is in it")
     parser.add_argument("--batches", type=int, default=14_000, help="of about 96 s of audio (default: %(default)s)")
-    parser.add_argument("--start-from", type=Path, help="a baked model with the same network, to start from its weights")
+    parser.add_argument(
+        "--start-from", type=Path, help="a baked model with the same network, to start from its weights"
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="on a CPU (default: one for each core)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    logging.setLevel(logging.ERROR)
 
     place = Workplace(options.work)
     place.corpus.mkdir(parents=True, exist_ok=True)
@@ -79,7 +88,9 @@ def main(arguments: list[str]) -> None:
     schedule = Schedule(batches=options.batches)
     train(place, sentences, schedule, options.start_from, options.processes)
     export(place.checkpoint, place.tokenizer, place.nemo_file)
-    print(f"Trained: {place.nemo_file}")
+    shutil.rmtree(place.model, ignore_errors=True)
+    source = {"name": place.nemo_file.name, "sha256": sha256(place.nemo_file)}
+    bake(place.nemo_file, place.model, ModelDescription(NAME, DESCRIPTION, "MIT", LONGEST, source), torch.float32)
 
 
 def divide() -> Plan:
@@ -109,9 +120,7 @@ def train(place: Workplace, sentences: Plan, schedule: Schedule, start: Path | N
         return
     meeting = place.folder / "meeting"
     meeting.unlink(missing_ok=True)
-    torch.multiprocessing.spawn(
-        _train_in_team, (processes, meeting, place, sentences.training, schedule, start), nprocs=processes
-    )
+    spawn(_train_in_team, (processes, meeting, place, sentences.training, schedule, start), nprocs=processes)
 
 
 def _train_in_team(
@@ -147,4 +156,3 @@ def _train(
 
 def _say_nothing(_: str) -> None:
     pass
-
