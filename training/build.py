@@ -67,7 +67,7 @@ class Workplace:
 
 
 def main(arguments: list[str]) -> None:
-    """Make the model, or go on where the last run stopped."""
+    """Make the model. What an earlier run has made is not made again."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("work", type=Path, help="the folder for all that is made; a run goes on from what is in it")
     parser.add_argument("--batches", type=int, default=14_000, help="of about 96 s of audio (default: %(default)s)")
@@ -94,14 +94,14 @@ def main(arguments: list[str]) -> None:
 
 
 def divide() -> Plan:
-    """Return which sentences are for training, and which are held out: among them those of the clips of the tests."""
+    """Return which voice says which sentences. Those of the clips of the tests are not among them."""
     clips = (ROOT / "tests" / "speech" / "clips.jsonl").read_text(encoding="utf-8").splitlines()
     never = [json.loads(line)["text"] for line in clips]
     return plan(text.glosses(), text.names(), never, Amounts())
 
 
 def speak(sentences: Plan, folder: Path, processes: int) -> None:
-    """Let the voices say what has not been said yet."""
+    """Let the voices say the shards that are not complete yet."""
     missing = [shard for shard in sentences.shards if not shard.is_written(folder)]
     with ProcessPoolExecutor(processes) as pool, tqdm(total=len(missing), desc="speech", unit="shard") as bar:
         for done in as_completed([pool.submit(write, shard, voice, folder) for shard in missing]):

@@ -1,7 +1,6 @@
-"""Spoken sentences on the disk, in shards of one voice each: samples in one file, texts and word times in another."""
+"""Spoken sentences on the disk. A shard has one voice: samples in one file, texts and word times in another."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +36,7 @@ class Spoken:
 
 @dataclass(frozen=True)
 class Shard:
-    """What one file of a corpus holds: sentences, said by one voice at paces that the seed draws."""
+    """Sentences that one voice says and that are kept together. The seed draws how fast and how loud each is said."""
 
     name: str
     voice: str
@@ -45,19 +44,24 @@ class Shard:
     seed: int
 
     def is_written(self, folder: Path) -> bool:
-        """Tell whether the shard is complete; its texts are the last that is put in place."""
+        """Return whether the shard is complete. The file of its texts appears last."""
         return (folder / f"{self.name}.jsonl").exists()
 
 
-SLOWEST, FASTEST = 0.9, 1.25
+SLOWEST, FASTEST = 0.9, 1.25  # paces; 1 is usual
 LONGEST = 12.0  # seconds of one sentence
 
 
 def write(shard: Shard, voice_of: Callable[[str], Voice], folder: Path) -> float:
     """Let the voice say the shard's sentences, and return how many seconds of speech were written.
 
-    A sentence is left out where the voice gives other words, or more than 12 seconds. A number may be several spoken
-    words; its time is that of all of them.
+    A sentence is left out if the voice does not say it word by word, or if it is longer than 12 seconds. A number is
+    written as one word and spoken as several: it lasts from the start of the first to the end of the last.
+
+    Args:
+        shard: What is said, and by which voice.
+        voice_of: Returns the voice of a name.
+        folder: Where the files of the shard are written.
     """
     draw = np.random.default_rng(shard.seed)
     paces = draw.uniform(SLOWEST, FASTEST, len(shard.sentences)).tolist()
@@ -77,7 +81,7 @@ def write(shard: Shard, voice_of: Callable[[str], Voice], folder: Path) -> float
             times = _written_times(words, found.words)
             texts.write(json.dumps({"text": text, "samples": len(pcm), "times": times}) + "\n")
             total += len(pcm)
-    os.replace(partial, texts_path)
+    partial.replace(texts_path)
     return total / SAMPLE_RATE
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint of the training as a `.nemo` file, which the bake reads."""
+"""From a checkpoint of the training to a `.nemo` file, which the bake reads."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ def export(checkpoint: Path, tokenizer: Path, file: Path) -> None:
     """Write the network of a checkpoint as a `.nemo` file.
 
     Args:
-        checkpoint: A file of `training.train`.
+        checkpoint: What `Training.save` has written.
         tokenizer: The folder of its tokenizer.
         file: Where the `.nemo` file is written.
     """

@@ -13,7 +13,7 @@ from hibari import dsp
 
 from training.voice import SAMPLE_RATE, Speech
 
-# The tensor of the voice's graph that holds the frames of each phoneme, rounded and clipped, before they are repeated.
+# The tensor of the voice's graph with the number of frames of each phoneme, rounded and clipped.
 _DURATIONS = "/Clip_output_0"
 _MARKS = ".,?!"
 
@@ -21,8 +21,8 @@ _MARKS = ".,?!"
 class HibariVoice:
     """hibari's bundled voice.
 
-    Its graph predicts how many frames each phoneme lasts, and does not say so; here the tensor becomes an output. One
-    frame is as many samples as the audio has for each frame of the sum.
+    Its graph computes how many frames each phoneme lasts, but does not return them: here that tensor becomes one more
+    output. All frames have the same length, so the sum of the frames is the length of the audio.
     """
 
     name = "hibari"
@@ -39,7 +39,7 @@ class HibariVoice:
         )
 
     def speak_many(self, sentences: Sequence[Sequence[str]], paces: Sequence[float]) -> Iterator[Speech | None]:
-        """Yield the speech of each sentence, or None where its words and the spoken ones are not the same number."""
+        """Say each sentence at its pace. See `Voice.speak_many`."""
         for words, pace in zip(sentences, paces, strict=True):
             yield self._speak(words, pace)
 

@@ -1,4 +1,4 @@
-"""Weights to start from: those of a model that exists, with the same network and perhaps another tokenizer."""
+"""Weights to start from: those of a baked model of the same sizes. Its tokenizer may be another one."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ import torch
 from nemo.collections.asr.models import EncDecRNNTBPEModel
 from safetensors.torch import load_file
 
-# The tensors with one row for each token, then the blank, then the durations.
+# Tensors with one row for each token. Rows for the blank and for the durations follow, if there are any.
 _BY_TOKEN = ("decoder.prediction.embed.weight", "joint.joint_net.1.weight", "joint.joint_net.1.bias")
 
 
 def start_from(network: EncDecRNNTBPEModel, model: Path, tokenizer: Path) -> int:
-    """Copy the weights of a baked model into the network, and return for how many tokens there were some.
+    """Copy the weights of a baked model into the network, and return how many tokens both tokenizers have.
 
-    A token that only the new tokenizer has keeps its random weights.
+    A token that the baked model does not have keeps its random weights.
 
     Args:
         network: A network of the same sizes; it is changed.

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from training.recordings import Recording
 
-FRAME = 0.08  # seconds of one encoder frame: a hop of 10 ms, of which the encoder leaves every eighth
-_HOP = 160  # samples
+FRAME = 0.08  # seconds of one encoder frame, which stands for eight frames of features
+_HOP = 160  # samples from one frame of features to the next: 10 ms
 LONGEST_STEP = 4  # frames: the largest of the durations 0, 1, 2, 3, 4
 
 
@@ -30,15 +30,12 @@ class Tokenizer(Protocol):
 class Steps:
     """The decisions of a transducer on its way through a recording.
 
-    Each array has one entry for each decision: at encoder frame `frame`, with `said` tokens behind it, the next label is
-    `label` (the blank is the number of tokens in the vocabulary), and the next decision is `duration` frames later.
-
     Attributes:
         tokens: The tokens of the recording, int64, shape [tokens].
-        frame: int64, shape [decisions].
-        said: int64, shape [decisions].
-        label: int64, shape [decisions].
-        duration: int64, shape [decisions], 0 to 4.
+        frame: The encoder frame of each decision, int64, shape [decisions].
+        said: How many tokens have been said before it, int64, shape [decisions].
+        label: What is said then, int64, shape [decisions]: a token or the blank.
+        duration: After how many encoder frames the next decision follows, int64, shape [decisions], 0 to 4.
     """
 
     tokens: NDArray[np.int64]
@@ -49,17 +46,25 @@ class Steps:
 
 
 def frames(samples: int) -> int:
-    """Return how many encoder frames NeMo makes of so many samples: three halvings, each rounded up."""
+    """Return how many encoder frames NeMo computes for so many samples: three halvings, each rounded up."""
     return (samples // _HOP + 1 + 7) // 8
 
 
 def steps(recording: Recording, tokenizer: Tokenizer, blank: int) -> Steps:
     """Return the decisions for a recording.
 
-    The time of a word is divided among its tokens by their letters. A token is said at the frame whose start is the
-    nearest to its own; its duration reaches to its end or to the next token, whichever comes first. At a frame where
-    nothing begins the label is the blank, and its duration reaches to the next token. Besides, one frame after a token
-    that still fits there, the token is said as well: so a search that has stepped too far by one frame loses nothing.
+    - The time of a word is divided among its tokens by their letters.
+    - A token is said at the frame that starts nearest to the token's start. Its duration ends where the token ends or
+      the next token starts, whichever comes first.
+    - At a frame where no token starts, the label is the blank. Its duration ends where the next token starts.
+    - One frame after a token, if no other token starts there, the token may be said as well. A search that went one
+      frame too far then loses nothing.
+    - No duration is longer than 4 frames.
+
+    Args:
+        recording: The recording; its words are in the order of their times.
+        tokenizer: Divides words into tokens.
+        blank: The number of the blank: how many tokens the vocabulary has.
     """
     tokens, starts, ends = _tokens(recording, tokenizer, frames(len(recording.samples)))
     total = frames(len(recording.samples))

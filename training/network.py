@@ -1,4 +1,4 @@
-"""The network that is trained: NeMo's class and configuration of Parakeet-TDT-0.6B-v2, made small."""
+"""The network that is trained: of the class of Parakeet-TDT-0.6B-v2, and configured like it, but small."""
 
 import io
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Which sentences are heard in training, from which voices, and which are held out."""
+"""Which voice says which sentences for the training, and which sentences and voice are held out."""
 
 import random
 from collections import Counter
@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from training import text
 from training.corpus import Shard
 
-# Sentences for each voice. The first voice is the one of the clips that the project has had from the start, and
-# knows the most.
+# The voice of the clips in `tests/speech`. It says every sentence; each of the others says some of them.
 FIRST_VOICE = "hibari"
 OTHER_VOICES = (
     "flite-slt",
@@ -20,7 +19,7 @@ OTHER_VOICES = (
     "espeak-en-us-f2",
     "espeak-en-gb-m1",
 )
-# Never in training; flite's other voices are of other people, and no other package has this one.
+# Never in training. No other voice, of whatever package, is of the same person.
 HELD_OUT_VOICE = "flite-rms"
 
 _SHARD = 4_000  # sentences
@@ -28,15 +27,15 @@ _SHARD = 4_000  # sentences
 
 @dataclass(frozen=True)
 class Amounts:
-    """How much is written and spoken.
+    """How many sentences there are of each kind.
 
     Attributes:
-        words: Only sentences of this many most frequent words are taken.
-        names: How many names there are in the sentences of numbers and names.
-        numbers: How many sentences have numbers and names.
-        trigrams: How many sentences the trigram model adds.
-        of_others: How many sentences each of the other voices says.
-        held_out: How many sentences are for tests only, for each voice.
+        words: The vocabulary: the sentences of WordNet have only this many words, the most frequent ones.
+        names: How many different names the sentences with names have.
+        numbers: How many sentences with numbers and names are made.
+        trigrams: How many sentences the trigram model makes.
+        of_others: How many sentences each voice but the first says.
+        held_out: How many sentences are held out. Every voice says them all.
     """
 
     words: int = 3_000
@@ -49,26 +48,26 @@ class Amounts:
 
 @dataclass(frozen=True)
 class Plan:
-    """The shards to train on, and those to measure with."""
+    """The shards for the training, and those that are held out to measure with."""
 
     training: tuple[Shard, ...]
     held_out: tuple[Shard, ...]
 
     @property
     def shards(self) -> tuple[Shard, ...]:
-        """All of them, those to measure with first."""
+        """All shards, those that are held out first."""
         return self.held_out + self.training
 
 
 def plan(texts: Iterable[str], names: Sequence[str], never: Iterable[str], amounts: Amounts, seed: int = 1) -> Plan:
-    """Divide the sentences.
+    """Return which voice says which sentences, for the training and to measure with.
 
     Args:
-        texts: Texts that sentences are looked for in.
+        texts: Where sentences are taken from.
         names: Names of people and places.
-        never: Sentences that must not be in training: those of clips that exist already.
-        amounts: How many of everything.
-        seed: What the random choices depend on.
+        never: Sentences that are neither in the training nor held out: those of the clips of the tests.
+        amounts: How many sentences there are of each kind.
+        seed: Equal seeds give equal plans.
     """
     draw = random.Random(seed)
     natural = text.common_sentences(texts, amounts.words)
@@ -77,12 +76,14 @@ def plan(texts: Iterable[str], names: Sequence[str], never: Iterable[str], amoun
     numbers = text.with_numbers_and_names(known_names, amounts.numbers, seed)
     trigrams = text.Trigrams(natural).sentences(amounts.trigrams, seed)
 
-    natural = sorted(set(natural) - set(never))
+    not_heard = set(never)
+    natural = sorted(set(natural) - not_heard)
     draw.shuffle(natural)
     tenth = amounts.held_out // 10
-    held_out = natural[: amounts.held_out - tenth] + numbers[:tenth]
+    held_out = natural[: amounts.held_out - tenth] + [number for number in numbers[:tenth] if number not in not_heard]
     heard = list(dict.fromkeys(natural[amounts.held_out - tenth :] + numbers[tenth:] + trigrams))
-    heard = [sentence for sentence in heard if sentence not in set(held_out)]
+    not_heard.update(held_out)
+    heard = [sentence for sentence in heard if sentence not in not_heard]
     draw.shuffle(heard)
 
     training = [

@@ -1,4 +1,4 @@
-"""How a recording for training is made: sentences with pauses, something in the background, a way to the listener."""
+"""Recordings for the training: sentences with pauses, a background, and a telephone or codec that they went through."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from training.voice import SAMPLE_RATE
 
 @dataclass(frozen=True)
 class Recording:
-    """Samples with what is said in them.
+    """Samples, and what is said in them.
 
     Attributes:
         samples: float32, mono, 16 kHz.
         words: The words in order, with their marks.
-        times: Their start and end in seconds.
+        times: The start and end of each word, in seconds.
     """
 
     samples: Samples
@@ -27,18 +27,19 @@ class Recording:
 
 @dataclass(frozen=True)
 class Mix:
-    """How often things happen, as probabilities, and between which limits.
+    """How likely each property of a recording is, and how long its silences are at most.
 
     Attributes:
-        empty: A recording in which nobody speaks.
-        cut: A recording that begins or ends anywhere, within a word too, as the windows of a long recording do.
-        change_of_voice: The next sentence is by another voice.
-        first_voice: A sentence is by the first voice.
-        background: There is noise, hum or music; otherwise pauses are digital silence or nearly so.
-        room: The speech has the echo of a room.
-        channel: The recording has gone through a telephone or a codec.
-        most_silence: At either end, seconds.
-        most_pause: Between sentences, seconds.
+        empty: Probability that nobody speaks.
+        cut: Probability that a recording of more than 5 s begins and ends anywhere, even within a word, as a window of
+            a long recording does.
+        change_of_voice: Probability that the voice is drawn anew before a sentence.
+        first_voice: Probability that the voice that is drawn is the first one.
+        background: Probability of noise, hum or tones. Without them, pauses are digital silence or very low noise.
+        room: Probability of the echo of a room.
+        channel: Probability that the recording goes through a telephone or a codec.
+        most_silence: The longest silence at either end, in seconds.
+        most_pause: The longest pause between sentences, in seconds.
     """
 
     empty: float = 0.04
@@ -60,8 +61,8 @@ class Composer:
 
         Args:
             corpus: Sentences of the first voice and of others.
-            first_voice: The voice that says most of what is heard.
-            mix: How often things happen.
+            first_voice: The voice that says the most.
+            mix: How likely each property of a recording is.
         """
         self._by_voice: dict[str, list[Spoken]] = {}
         for sentence in corpus:
@@ -71,7 +72,14 @@ class Composer:
         self._mix = mix
 
     def compose(self, seconds: float, draw: Draw, first_voice_alone: bool = False) -> Recording:
-        """Return a recording of at most so many seconds, and nearly that long where several sentences fit."""
+        """Return a recording.
+
+        Args:
+            seconds: Its longest duration. With 6 s or more, sentences follow one another until no more fit; with less,
+                it has one sentence at most.
+            draw: The random numbers that it depends on.
+            first_voice_alone: Whether no other voice may speak.
+        """
         if draw.random() < self._mix.empty:
             length = round(seconds * SAMPLE_RATE)
             return Recording(_through(np.zeros(length, np.float32), self._mix, draw, np.float32(0.05)))
@@ -122,7 +130,7 @@ class Composer:
 
 
 def _trimmed(sentence: Spoken, draw: Draw) -> tuple[Samples, float]:
-    """Return the sentence at some level with little silence around it, and how many seconds were cut off its start."""
+    """Return the sentence at a random level, with little silence around it, and the seconds removed from its start."""
     first = max(0.0, sentence.times[0][0] - draw.uniform(0.02, 0.3))
     last = min(sentence.seconds, sentence.times[-1][1] + draw.uniform(0.05, 0.3))
     part = sentence.samples[round(first * SAMPLE_RATE) : round(last * SAMPLE_RATE)]
@@ -131,12 +139,15 @@ def _trimmed(sentence: Spoken, draw: Draw) -> tuple[Samples, float]:
 
 
 def _through(samples: Samples, mix: Mix, draw: Draw, loudest: np.float32) -> Samples:
-    """Put the samples into a room, add what is heard in the background, and send them through a channel."""
+    """Return the samples with the echo of a room, a background, and the losses of a channel, as the mix has them.
+
+    `loudest` is the largest sample of the speech; the background is so many dB below it.
+    """
     if draw.random() < mix.room:
         samples = room(samples, draw)
     if draw.random() < mix.background:
         sound = BACKGROUNDS[draw.integers(len(BACKGROUNDS))]
-        below = draw.uniform(15, 65)  # dB below the loudest sample of the speech
+        below = draw.uniform(15, 65)  # dB
         samples = samples + sound(len(samples), draw) * np.float32(loudest * 10 ** (-below / 20))
     elif draw.random() < 0.5:
         samples = samples + draw.standard_normal(len(samples), np.float32) * np.float32(1e-5)
@@ -146,7 +157,7 @@ def _through(samples: Samples, mix: Mix, draw: Draw, loudest: np.float32) -> Sam
 
 
 def cut_out(recording: Recording, start: float, seconds: float) -> Recording:
-    """Return what is between `start` and `start + seconds`; a word of which less than 70 percent is left is not said."""
+    """Return what is between `start` and `start + seconds`, without words of which less than 70 percent is left."""
     samples = recording.samples[round(start * SAMPLE_RATE) : round((start + seconds) * SAMPLE_RATE)]
     length = len(samples) / SAMPLE_RATE
     words: list[str] = []
@@ -160,7 +171,7 @@ def cut_out(recording: Recording, start: float, seconds: float) -> Recording:
 
 
 def lengths(draw: Draw) -> float:
-    """Draw how long the recordings of a batch are, in seconds: sentences, some of them, and windows of 20 to 40 s."""
+    """Return the longest duration of a batch's recordings in seconds: 2.5 to 40 s, often as long as a window."""
     kind = draw.random()
     if kind < 0.4:
         return float(draw.uniform(2.5, 8))

@@ -1,4 +1,4 @@
-"""What a recording holds beside speech, and what happens to speech on its way: noise, tones, rooms, telephones, codecs."""
+"""Sounds behind the speech (noise, hum, tones), and what speech goes through: rooms, telephones and codecs."""
 
 import io
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def hum(count: int, draw: Draw) -> Samples:
 
 
 def tones(count: int, draw: Draw) -> Samples:
-    """Return notes that sound and fade like those of a plucked instrument, in chords; the RMS is 1."""
+    """Return chords of tones that fade like plucked strings; the RMS is 1."""
     music = np.zeros(count)
     start = 0
     while start < count:
@@ -58,19 +58,20 @@ def _unit(samples: NDArray[np.float64]) -> Samples:
 
 
 def room(samples: Samples, draw: Draw) -> Samples:
-    """Return the samples as they sound in a room: its response is decaying noise, 60 dB down after 0.15 to 0.7 s."""
+    """Return the samples with the echo of a room: noise that has decayed by 60 dB after 0.15 to 0.7 s."""
     decay = draw.uniform(0.15, 0.7)
     times = np.arange(int(decay * SAMPLE_RATE)) / SAMPLE_RATE
     response = draw.standard_normal(len(times)) * 10 ** (-3 * times / decay)
     response[: int(0.002 * SAMPLE_RATE)] = 0
-    # The direct sound comes at once, so no word moves; what follows has -12 to +3 dB of its energy.
+    # The direct sound has no delay, so no word moves. The echo has -12 to +3 dB of its energy.
     response *= 10 ** (draw.uniform(-12, 3) / 20) / np.sqrt(np.sum(response**2))
     response[0] = 1
-    return fftconvolve(samples, response)[: len(samples)].astype(np.float32)
+    echoing: NDArray[np.float64] = fftconvolve(samples, response)[: len(samples)]
+    return echoing.astype(np.float32)
 
 
 def telephone(samples: Samples, draw: Draw) -> Samples:
-    """Return the samples as a telephone passes them on: 8 kHz, often with the 8 bits of A-law (ITU-T G.711)."""
+    """Return the samples after a telephone: sampled at 8 kHz, and often with 8 bits of A-law (ITU-T G.711)."""
     narrow = soxr.resample(samples, SAMPLE_RATE, SAMPLE_RATE // 2)
     if draw.random() < 0.7:
         narrow = _a_law(np.clip(narrow, -1, 1))
@@ -87,7 +88,8 @@ def _a_law(samples: Samples) -> Samples:
     packed = np.where(small, a * size, 1 + np.log(np.maximum(a * size, 1))) / scale
     packed = np.round(packed * 127) / 127
     unpacked = np.where(packed < 1 / scale, packed * scale / a, np.exp(packed * scale - 1) / a)
-    return (np.sign(samples) * unpacked).astype(np.float32)
+    signed: NDArray[np.float64] = np.sign(samples) * unpacked
+    return signed.astype(np.float32)
 
 
 def mp3(samples: Samples, draw: Draw) -> Samples:
@@ -101,10 +103,12 @@ def opus(samples: Samples, draw: Draw) -> Samples:
 
 
 def _through_codec(samples: Samples, container: str, codec: str, kilobits: int) -> Samples:
-    """Encode and decode with FFmpeg, which takes the codec's delay out again."""
+    """Encode and decode with FFmpeg, which removes the codec's delay."""
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
         stream = output.add_stream(codec, rate=SAMPLE_RATE, layout="mono", format="fltp" if codec == "mp3" else "flt")
+        if not isinstance(stream, av.AudioStream):
+            raise TypeError(f"{codec} is no codec of audio")
         stream.bit_rate = kilobits * 1000
         frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
         frame.rate = SAMPLE_RATE
@@ -116,7 +120,7 @@ def _through_codec(samples: Samples, container: str, codec: str, kilobits: int) 
         output.mux(stream.encode(None))
     file.seek(0)
     resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-    with av.open(file) as encoded:
+    with av.open(file, "r") as encoded:
         frames = [part for frame in encoded.decode(audio=0) for part in resampler.resample(frame)]
     frames += resampler.resample(None)
     return _fit(np.concatenate([frame.to_ndarray()[0] for frame in frames]), len(samples))

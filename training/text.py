@@ -1,4 +1,4 @@
-"""Which sentences are spoken: WordNet's glosses and examples, numbers and names, and a trigram model over all of them."""
+"""The sentences that are spoken: of WordNet's glosses, with numbers and names, and of a trigram model."""
 
 import random
 import re
@@ -6,12 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from num2words import num2words
-
 WORDNET = Path("/usr/share/wordnet")  # the Debian package wordnet-base
 _FILES = ("data.noun", "data.verb", "data.adj", "data.adv")
 
-# Only what is read aloud in one way: words of letters with at most one apostrophe, whole numbers, marks behind a word.
+# Only what has one way to be read aloud: words of letters, perhaps with an apostrophe and up to two more, and whole
+# numbers. A word may end with a mark.
 _WORD = re.compile(r"(?:[A-Za-z]+(?:'[a-z]{1,2})?|[1-9][0-9]{0,3})[,]?")
 _LAST_WORD = re.compile(r"(?:[A-Za-z]+(?:'[a-z]{1,2})?|[1-9][0-9]{0,3})[.?!]")
 _ABBREVIATION = re.compile(r"[A-Z]{2}|[a-z][A-Z]|^[b-hj-zB-HJ-Z]$")
@@ -52,7 +51,7 @@ def glosses(folder: Path = WORDNET) -> Iterator[str]:
 
 
 def names(folder: Path = WORDNET) -> list[str]:
-    """Return the people and places of WordNet that have one word of 3 to 10 letters, in the order of the file."""
+    """Return WordNet's names of people and places that are one word of 3 to 10 letters, in the order of the file."""
     found: dict[str, None] = {}
     for line in (folder / "data.noun").read_text(encoding="utf-8").splitlines():
         if " @i " not in line:
@@ -63,7 +62,11 @@ def names(folder: Path = WORDNET) -> list[str]:
 
 
 def sentence(text: str) -> str | None:
-    """Return the text with a capital and a full stop, or None if it is no sentence that one reads in one way."""
+    """Return the text as a sentence, with a capital and a full stop.
+
+    None is returned for a text that is too short or too long, or that has words with more than one way to be read
+    aloud: abbreviations, for example, or fractions.
+    """
     text = re.sub(r"\s+", " ", re.sub(r"\s+([,.?!])", r"\1", text)).strip(" ,-'`")
     if not text:
         return None
@@ -86,7 +89,12 @@ def bare(word: str) -> str:
 
 
 def common_sentences(texts: Iterable[str], words: int) -> list[str]:
-    """Return the sentences whose words, digits aside, are all among the `words` most frequent ones, each once."""
+    """Return the different sentences of the texts that have no rare words.
+
+    Args:
+        texts: Where sentences are taken from.
+        words: How many of the most frequent words are not rare. A number is never rare.
+    """
     sentences = list(dict.fromkeys(found for text in texts if (found := sentence(text)) is not None))
     counts = Counter(bare(word).lower() for text in sentences for word in text.split())
     known = {word for word, _ in counts.most_common(words)}
@@ -110,7 +118,7 @@ def with_numbers_and_names(names: Sequence[str], count: int, seed: int) -> list[
 
 
 class Trigrams:
-    """A trigram model over the words of sentences, smoothed by bigrams in a quarter of the steps."""
+    """A trigram model over the words of sentences. A quarter of the words are drawn after the last word alone."""
 
     def __init__(self, sentences: Iterable[str]) -> None:
         """Count the words after each pair of words, and after each word."""
@@ -124,7 +132,7 @@ class Trigrams:
                 self._after_one[second].append(third)
 
     def sentences(self, count: int, seed: int) -> list[str]:
-        """Return `count` new sentences of 4 to 14 words."""
+        """Return `count` different sentences of 4 to 14 words, none of them among those that were counted."""
         draw = random.Random(seed)
         made: dict[str, None] = {}
         while len(made) < count:
@@ -150,10 +158,12 @@ class Trigrams:
 
 
 def spoken(word: str) -> str:
-    """Return the word as one says it: `1945,` is `nineteen forty five,`. A number from 1100 to 2099 is read as a year."""
+    """Return the word as it is said: `1945,` is `nineteen forty five,`. The numbers from 1100 to 2099 are years."""
     digits = bare(word)
     if not digits.isdigit():
         return word
+    from num2words import num2words  # only numbers need it
+
     number = int(digits)
     said = num2words(number, to="year" if 1100 <= number <= 2099 else "cardinal")
     return re.sub(r"[-,]", " ", said).replace(" and ", " ").replace("  ", " ") + word[len(digits) :]

@@ -1,7 +1,6 @@
-"""The training: a transducer that learns what to say at each encoder frame, from the known times of the words."""
+"""The training: the network learns what a transducer should say at each encoder frame, as the word times tell it."""
 
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,14 +26,15 @@ class Schedule:
     """How long and how fast the network learns.
 
     Attributes:
-        batches: How many the network hears in all.
-        batch_seconds: Of audio in a batch.
-        learning_rate: The highest; it rises during the first `warmup` batches, and falls as half a cosine to a fiftieth.
-        warmup: In batches.
-        masked_after: The batch from which on parts of the features are masked.
-        first_voice_batches: Batches with the first voice alone, before the others come; one voice is learnt sooner.
-        seed: What the recordings depend on.
-        saved_every: Batches between two checkpoints.
+        batches: How many batches the training has.
+        batch_seconds: Seconds of audio in a batch, over all processes.
+        learning_rate: The highest rate. The rate rises to it during the first `warmup` batches. A cosine brings it down
+            to a fiftieth.
+        warmup: How many batches the rise takes.
+        masked_after: From this batch on, parts of the features are masked.
+        first_voice_batches: How many batches have the first voice alone. One voice is learnt sooner than several.
+        seed: Equal seeds give equal recordings.
+        saved_every: How many batches lie between two checkpoints.
     """
 
     batches: int
@@ -54,7 +54,12 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Team:
-    """The processes that train together, each on its share of every batch, and which of them this one is."""
+    """The processes that train together, each on its share of every batch.
+
+    Attributes:
+        size: How many processes there are.
+        place: Which of them this one is, from 0 on.
+    """
 
     size: int = 1
     place: int = 0
@@ -80,12 +85,12 @@ class Batch:
 
     @property
     def seconds(self) -> float:
-        """Of audio, in all."""
+        """How long the recordings are together."""
         return sum(len(samples) for samples in self.samples) / SAMPLE_RATE
 
 
 class Batches(Dataset[Batch]):
-    """A process's share of each batch, by number: the same number and seed give the same recordings."""
+    """The share that a process has of each batch. The recordings of a batch depend on its number and the seed alone."""
 
     def __init__(self, composer: Composer, tokenizer: Tokenizer, schedule: Schedule, team: Team) -> None:
         """Keep what batches are made of."""
@@ -95,7 +100,7 @@ class Batches(Dataset[Batch]):
         self._team = team
 
     def __getitem__(self, number: int) -> Batch:
-        """Make the share of a batch."""
+        """Return this process's share of a batch."""
         schedule, team = self._schedule, self._team
         seconds = lengths(np.random.default_rng([schedule.seed, number]))
         count = max(team.size, round(schedule.batch_seconds / seconds))
@@ -119,9 +124,9 @@ class Training:
         """Take the network, and the state of the checkpoint where there is one.
 
         Args:
-            network: It is changed.
-            schedule: How long and how fast.
-            checkpoint: The file that is written from time to time.
+            network: What is trained, in place.
+            schedule: How long and how fast it learns.
+            checkpoint: The file that is read now if it exists, and written from time to time.
             device: Where the network computes.
             team: The processes that train together; `torch.distributed` is ready where there are several.
         """
@@ -140,12 +145,12 @@ class Training:
             self._batch = state["batch"]
 
     def run(self, batches: Batches, processes: int, report: Callable[[str], None]) -> None:
-        """Train until the network has heard the batches of the schedule.
+        """Train with the batches of the schedule that are left, and save the last state.
 
         Args:
-            batches: Where recordings come from.
-            processes: How many processes make them; with 0 this one does.
-            report: Takes a line now and then.
+            batches: This process's share of each batch.
+            processes: How many processes make recordings; with 0 this one does.
+            report: Is called with a line of progress every 100 batches.
         """
         total = self._schedule.batches
         loader = DataLoader(
@@ -177,7 +182,7 @@ class Training:
             group["lr"] = self._schedule.rate(self._batch)
         loss = self._loss(batch)
         self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._team.average(self._parameters)
         torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
         self._optimizer.step()
@@ -218,7 +223,7 @@ class Training:
         )
 
     def save(self) -> None:
-        """Write the checkpoint, so that an interruption leaves either this one or the one before.
+        """Write the checkpoint. If this is interrupted, the last one stays as it was.
 
         Only the first process of a team writes: the others have the same weights.
         """
@@ -231,7 +236,7 @@ class Training:
             "batch": self._batch,
         }
         torch.save(state, partial)
-        os.replace(partial, self._checkpoint)
+        partial.replace(self._checkpoint)
 
 
 def _padded(parts: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -239,9 +244,14 @@ def _padded(parts: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _mask(features: torch.Tensor, counts: Sequence[int], draw: np.random.Generator) -> None:
-    """Set two bands of up to 10 mel bins and one stretch of up to 5 percent (half a second at most) to zero, in place.
+    """Set parts of the features to zero, in place: SpecAugment (Park et al. 2019) with small masks.
 
-    This is SpecAugment (Park et al. 2019) with small masks.
+    Each recording loses two bands of up to 10 mel bins, and up to 5 percent of its frames in a row, 50 at most.
+
+    Args:
+        features: Shape [recordings, mel bins, frames].
+        counts: How many frames each recording has.
+        draw: The random numbers that the masks depend on.
     """
     for number, count in enumerate(counts):
         for _ in range(2):

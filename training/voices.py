@@ -1,4 +1,4 @@
-"""The voices by name."""
+"""All voices by name: that of hibari-tts and those of Debian's packages."""
 
 from training.debian_voices import VOICES
 from training.voice import Voice

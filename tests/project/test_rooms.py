@@ -110,7 +110,7 @@ def test_asr_needs_neither_torch_nor_nemo_nor_runpod() -> None:
 
 UNIT = ROOT / "tests" / "unit"
 # The programs beside the package are modules of no package.
-PROGRAMS = ("evaluation",)
+PROGRAMS = ("evaluation", "training")
 TESTS = sorted(UNIT.rglob("test_*.py"))
 
 
