@@ -12,7 +12,7 @@ NODE := tests/integration/javascript clients/typescript
 
 .DEFAULT_GOAL := help
 
-.PHONY: help run serve test test-fast release-check fuzz soak attack image-test bench bench-start bench-loop bench-batching bench-options bench-words bench-hours gpu-check dry-run eval eval-compare embedded-model pictures openapi lint format lock clean
+.PHONY: help run serve test test-fast release-check fuzz soak attack image-test bench bench-start bench-loop bench-batching bench-options bench-words bench-hours gpu-check dry-run eval eval-compare embedded-model measure pictures openapi lint format lock clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,10 @@ eval-compare: $(VENV)/.dev ## Say whether two results of make eval differ by mor
 
 embedded-model: $(VENV)/.training ## Make the bundled model anew: hours on two cores. WORK=folder BATCHES= START= ARGS=.
 	$(BIN)/python -m training $${BATCHES:+--batches "$$BATCHES"} $${START:+--start-from "$$START"} $(ARGS) -- "$${WORK:-training/output}"
+
+measure: $(VENV)/.training ## Measure a baked model beside the bars: MODEL=folder OLD=folder CORPUS=folder ARGS=.
+	@PYTHONPATH=evaluation:clients/python/src $(BIN)/python -m training.measure --corpus "$${CORPUS:-training/output/corpus}" \
+	  $${OLD:+--old "$$OLD"} $(ARGS) -- "$${MODEL:-models/parakeet-tdt-mini}"
 
 gpu-check: $(VENV)/.run ## Check and measure everything that only a GPU can run.
 	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("There is no GPU that PyTorch can use: nothing was checked.")'

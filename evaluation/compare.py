@@ -76,7 +76,7 @@ def compare(first: Sequence[Outcome], second: Sequence[Outcome], *, resamples: i
         raise ComparisonError("there are no words in the references")
     errors_a, errors_b, words = np.array(scored, dtype=np.int64).T
     total = int(words.sum())
-    drawn = _resampled(np.stack([errors_b - errors_a, words]), resamples)
+    drawn = resampled_sums(np.stack([errors_b - errors_a, words]), resamples)
     differences = drawn[0] / drawn[1]
     low, high = np.percentile(differences, [2.5, 97.5]).tolist()
     # One more on both sides of the fraction: no number of resamples shows that chance is impossible.
@@ -98,12 +98,12 @@ def rate_interval(errors: Sequence[WordErrors], *, resamples: int = RESAMPLES) -
     scored = np.array([(each.total, each.words) for each in errors if each.words], dtype=np.int64)
     if not len(scored):
         return None
-    drawn = _resampled(scored.T, resamples)
+    drawn = resampled_sums(scored.T, resamples)
     low, high = np.percentile(drawn[0] / drawn[1], [2.5, 97.5]).tolist()
     return low, high
 
 
-def _resampled(values: NDArray[np.int64], resamples: int) -> NDArray[np.int64]:
+def resampled_sums(values: NDArray[np.int64], resamples: int) -> NDArray[np.int64]:
     """Return sums over utterances that are drawn with replacement, always the same.
 
     Args:
