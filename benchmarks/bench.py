@@ -24,6 +24,7 @@ from chart import curve
 from clips import Recording, traffic_lengths, write_recordings
 from parakeet_worker.asr.merging import merge_windows
 from parakeet_worker.asr.types import Hypothesis, WindowSpan
+from parakeet_worker.model.card import WEIGHTS, Card
 from subjects import Model, Outcome, Reference, Remote, Stages, Worker
 
 HERE = Path(__file__).parent
@@ -191,11 +192,13 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--count", type=int, default=192, help="number of recordings")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--long", action="store_true", help="recordings of four minutes instead of real traffic")
+    parser.add_argument("--long", action="store_true", help="recordings of one pass, of up to four minutes")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     options = parser.parse_args()
     model = prepare(options.model, options.device)
-    lengths = [240.0] * options.count if options.long else traffic_lengths(options.count, seed=0)
+    # A longer recording is not one pass for the worker, as it is for NeMo.
+    long = min(240.0, Card.read(model.directory).max_duration)
+    lengths = [long] * options.count if options.long else traffic_lengths(options.count, seed=0)
     with tempfile.TemporaryDirectory() as scratch:
         recordings = write_recordings(lengths, Path(scratch), seed=0)
         result = measure(model, options.model, recordings, options.rounds)
@@ -212,7 +215,9 @@ def prepare(name: str, device: str) -> Model:
         return Model(archive, directory, device)
     from parakeet_worker.settings import Settings
 
-    directory, archive = Settings.from_env({}).model, CACHE / "embedded.nemo"
+    directory = Settings.from_env({}).model
+    # Another model must not be measured beside the archive of the one before.
+    archive = CACHE / f"embedded-{Card.read(directory).files[WEIGHTS][:12]}.nemo"
     if not archive.exists():
         from archives import write_archive
 

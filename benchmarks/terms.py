@@ -7,9 +7,9 @@ Reykjavik; Ljubljana; Ouagadougou; Saskatchewan; Kyoto; Valparaiso; Antananarivo
 Massachusetts; Albuquerque; Schenectady; Poughkeepsie; Chattanooga; Tucson; Sault Ste. Marie; Baton Rouge; Des Moines;
 Siobhan; Nguyen; Krzysztof; Joaquin; Aoife; Tatiana; Bjorn; Wolfgang; Svetlana; Mehmet; Oluwaseun; Priya Venkatesan;
 Zbigniew Brzezinski; Ngozi Okonjo; Dr. Kowalczyk; Saoirse Ronan; Mikhail Bulgakov; Akira Kurosawa; Benoit Mandelbrot;
-acetaminophen; ibuprofen; metformin; atorvastatin; omeprazole; tachycardia; myocarditis; Guillain-Barre; Alzheimer's;
+acetaminophen; ibuprofen; metformin; atorvastatin; omeprazole; tachycardia; myocarditis; Guillain Barre; Alzheimer's;
 electroencephalography; immunoglobulin; Staphylococcus aureus; Escherichia coli; hippocampus; echocardiogram; stent;
-amortization; EBITDA; collateralized; fiduciary; escrow; arbitrage; Sarbanes-Oxley; Form Ten; Basel III; SWIFT; ISIN;
+amortization; EBITDA; collateralized; fiduciary; escrow; arbitrage; Sarbanes Oxley; Form Ten; Basel III; SWIFT; ISIN;
 photosynthesis; mitochondria; chromatography; thermodynamics; eigenvalue; Fourier; Bayesian; heteroscedasticity;
 Ferrari; Volkswagen; Hyundai; Lufthansa; Schiphol; Bosch
 """

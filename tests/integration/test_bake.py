@@ -29,7 +29,7 @@ from parakeet_worker.model.card import CARD, Card, parameter_count, sha256
 from parakeet_worker.model.self_check import word_agreement
 from parakeet_worker.nemo.loading import load_model
 from parakeet_worker.nemo.recognizer import NemoRecognizer
-from project import MODEL_DIR, Clip
+from project import MODEL_DIR, TEXT, Clip
 from recognizers import Hears
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -89,7 +89,7 @@ def test_weights_are_baked_in_16_bits_for_a_gpu(nemo_file: Any, tmp_path: Path, 
         torch.bfloat16,
         torch.int64,
     }
-    assert Card.read(tmp_path / "out").check == "The children must learn to reason."
+    assert Card.read(tmp_path / "out").check == TEXT
     recognizer = NemoRecognizer(load_model(tmp_path / "out", CPU.device), CPU)
     heard = [hypothesis.text for hypothesis in recognizer.transcribe([soundfile.read(c.path)[0] for c in clips[:8]])]
     assert (

@@ -17,14 +17,13 @@ import openapi
 from loopback import LoopbackServer
 from parakeet_client import Pace
 from parakeet_client.__main__ import main
-from project import ROOT, Clip, check_schema
+from project import ROOT, TEXT, Clip, check_schema
 from runpod_platform import API_KEY, ENDPOINT, Platform, wait_until, worker_process
 
 CLIENTS = ROOT / "clients"
 TYPESCRIPT = CLIENTS / "typescript"
 API = (ROOT / "docs" / "api.md").read_text()
 JAVASCRIPT = ROOT / "tests" / "integration" / "javascript"
-TEXT = "The children must learn to reason."
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ import requests
 
 from evaluate import main
 from parakeet_client import Pace
-from project import MODEL_DIR, ROOT, SPEECH, Clip
+from project import MODEL_DIR, ROOT, SPEECH, TEXT, Clip
 from results import read_results
 from runpod_platform import API_KEY, ENDPOINT, Platform, worker_process
 from scoring import normalise
@@ -239,7 +239,7 @@ def test_a_server_gives_the_same(report: Report, server: str, tmp_path: Path, ca
 def test_what_fails_is_counted_and_listed(server: str, tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "broken.flac").write_bytes((SPEECH / "clip00.flac").read_bytes()[:3000])
     records = [
-        {"audio": str(SPEECH / "clip18.flac"), "text": "A minute scale.", "id": "good"},
+        {"audio": str(SPEECH / "clip02.flac"), "text": TEXT, "id": "good"},
         {"audio": "broken.flac", "text": "Rounded like a tongue."},
     ]
     manifest = tmp_path / "mine.jsonl"
@@ -255,7 +255,7 @@ def test_what_fails_is_counted_and_listed(server: str, tmp_path: Path, capsys: A
         code = "corrupt_audio" if target == "here" else "failed"
         assert found.rows["Failed"] == f"1 ({code}: 1)"
         assert f"broken.flac: {code}: the audio is " in found.stdout
-        assert found.rows["Word errors"] == "0 substituted, 4 missing, 0 added, of 7 words"
+        assert found.rows["Word errors"] == f"0 substituted, 4 missing, 0 added, of {len(TEXT.split()) + 4} words"
         assert found.rows["Word error rate without the failed"] == "0.00 %"
 
 

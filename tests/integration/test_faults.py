@@ -20,10 +20,9 @@ from loopback import LoopbackServer
 from parakeet_worker.job.response import reductions
 from parakeet_worker.serverless.job_ids import quoted_id
 from parakeet_worker.serverless.poll_response import parse_jobs, prune
-from project import ROOT, SPEECH, Clip, check_schema
+from project import ROOT, SPEECH, TEXT, Clip, check_schema
 from runpod_platform import Platform, wait_until, worker_process
 
-TEXT = "The children must learn to reason."
 CLIP = data_url((SPEECH / "clip02.flac").read_bytes())
 GOOD = {"input": {"audio_url": CLIP}}
 

@@ -25,7 +25,7 @@ from parakeet_worker.model.self_check import SelfCheckError, transcribe_clip
 from parakeet_worker.settings import Settings, SettingsError
 from parakeet_worker.stage_timer import StageTimer
 from parakeet_worker.startup import build_worker
-from project import MODEL_DIR, Clip
+from project import MODEL_DIR, TEXT, Clip
 from recognizers import Hears
 
 
@@ -53,7 +53,7 @@ def test_a_worker_tells_what_it_gives_for_the_clip(nemo_file: Path) -> None:
         [sys.executable, "-m", "parakeet_worker"], env=environ, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    said = "nothing was compared with NeMo. The bundled clip gives: 'The children must learn to reason.'"
+    said = f"nothing was compared with NeMo. The bundled clip gives: {TEXT!r}"
     assert said in done.stdout + done.stderr
 
 

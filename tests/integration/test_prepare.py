@@ -21,13 +21,14 @@ from parakeet_worker.model.files import ModelFiles
 from parakeet_worker.model.self_check import CLIP, check_transcript
 from parakeet_worker.nemo import prepare as nemo
 from parakeet_worker.stage_timer import StageTimer
-from project import MODEL_DIR
-from recognizers import SENTENCE, Hears
+from project import MODEL_DIR, TEXT, Clip
+from recognizers import Hears
 
 
-def test_the_real_model_hears_the_clip(recognizer: Any) -> None:
+def test_the_real_model_hears_the_clip(recognizer: Any, clips: list[Clip]) -> None:
     check_transcript(recognizer, Card.read(MODEL_DIR).check)
-    assert Card.read(MODEL_DIR).check == SENTENCE
+    assert clips[2].path.read_bytes() == CLIP.read_bytes()
+    assert clips[2].text == TEXT
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_a_model_is_prepared_in_stages(prepare: Any, stages: Any) -> None:
         torch.set_num_threads(threads)
     assert list(timer.seconds) == stages
     assert all(seconds >= 0 for seconds in timer.seconds.values())
-    assert recognizer.transcribe([soundfile.read(CLIP, dtype="float32")[0]])[0].text == SENTENCE
+    assert recognizer.transcribe([soundfile.read(CLIP, dtype="float32")[0]])[0].text == TEXT
 
 
 LOAD = """

@@ -39,7 +39,6 @@ from project import ROOT, SPEECH
 from runpod_platform import FINAL, Job, Platform, wait_until, worker_process
 
 CLIP = (SPEECH / "clip02.flac").read_bytes()
-TEXT = "The children must learn to reason."
 GOOD = {"audio_url": data_url(CLIP)}
 ANSWER_S = 120.0
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -4,6 +4,7 @@ python tests/tools/image.py --build-with docker
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TAG = "parakeet-worker:test"
-TEXT = "The children must learn to reason."
+MODEL = "models/parakeet-tdt-mini"
+TEXT = json.loads((ROOT / MODEL / "card.json").read_text())["check"]
 
 # What the worker's user must not find or be able to do, as shell commands that have to fail.
 FORBIDDEN = {
@@ -35,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--build-with", default="docker", help="docker, or a program with a tag, a context and options")
     options = parser.parse_args()
-    argument = ["--build-arg", "MODEL=models/parakeet-tdt-mini"]
+    argument = ["--build-arg", f"MODEL={MODEL}"]
     if options.build_with == "docker":
         build, run = ["docker", "build", "--tag", TAG, *argument, str(ROOT)], run_with_docker
     else:

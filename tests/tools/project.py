@@ -13,6 +13,9 @@ ROOT = Path(__file__).parents[2]
 SPEECH = ROOT / "tests" / "speech"
 MODEL_DIR = ROOT / "models" / "parakeet-tdt-mini"
 
+TEXT: str = json.loads((MODEL_DIR / "card.json").read_text())["check"]
+"""What the bundled model gives for `clip02.flac`, by NeMo. It is also the clip of `test_input.json`."""
+
 
 @dataclass(frozen=True)
 class Clip:

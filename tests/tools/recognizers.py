@@ -1,4 +1,4 @@
-"""A recognizer that needs no model, what the bundled clip says, and a job's way through the scheduler."""
+"""A recognizer that needs no model, and a job's way through the scheduler."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -8,8 +8,6 @@ from typing import Any
 
 from parakeet_worker.asr.scheduler import WINDOW_INTERVAL_S, Scheduler
 from parakeet_worker.asr.types import BatchTime, Hypothesis, PaddedBatch, ReadHypothesis, Recognizer
-
-SENTENCE = "The children must learn to reason."
 
 
 class FakeRecognizer(Recognizer):

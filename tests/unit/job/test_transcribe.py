@@ -4,6 +4,7 @@ import asyncio
 import base64
 import threading
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -210,4 +211,13 @@ def test_undeclared_hours_are_counted_before_anything_is_transcribed() -> None:
 
 
 def test_the_bundled_model_is_cut_as_its_card_says() -> None:
-    assert ChunkingConfig(300.0, *Card.read(MODEL_DIR).windows) == ChunkingConfig(300.0, 0.5, 8.0, 0.0)
+    card = Card.read(MODEL_DIR)
+    cutting = ChunkingConfig(card.max_duration, *card.windows)
+    limits = replace(LIMITS, max_seconds=1_000.0, chunking=cutting)
+    whole, parts = Model(), Model()
+    transcribe(encode(tone(card.max_duration)), whole, limits)
+    assert whole.lengths == [card.max_duration * 16_000]
+    transcribe(encode(tone(card.max_duration + 1)), parts, limits)
+    _, longest, overlap = card.windows
+    assert card.max_duration / longest < len(parts.lengths)
+    assert max(parts.lengths) <= (longest + 2 * overlap) * 16_000

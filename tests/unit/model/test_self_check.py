@@ -9,7 +9,9 @@ import torch
 
 from parakeet_worker.asr.types import BatchTime
 from parakeet_worker.model.self_check import SelfCheckError, check_transcript, warm_up, word_agreement
-from recognizers import SENTENCE, Hears
+from recognizers import Hears
+
+SENTENCE = "The children must learn to reason."
 
 
 @pytest.mark.parametrize("text", [SENTENCE, "The children must learn to season."])
