@@ -93,7 +93,8 @@ def test_nobody_speaks_in_an_empty_recording() -> None:
     silent = 0
     for seed in range(10):
         recording = compose(Mix(empty=1, channel=0), 3.0, seed)
-        assert recording.words == recording.times == ()
+        assert not recording.words
+        assert not recording.times
         assert len(recording.samples) == 3 * SAMPLE_RATE
         # 15 dB below 0.05, and a room may double it.
         assert root_mean_square(recording.samples) < 0.02

@@ -4,7 +4,6 @@ from numpy.typing import NDArray
 from scipy.signal import butter, fftconvolve, sosfilt
 
 from training.sounds import (
-    BACKGROUNDS,
     CHANNELS,
     Draw,
     Samples,
@@ -30,7 +29,8 @@ def speech_like(seconds: float) -> Samples:
     count = round(seconds * SAMPLE_RATE)
     band = sosfilt(butter(4, [300, 3_000], "bandpass", fs=SAMPLE_RATE, output="sos"), draw().standard_normal(count))
     bursts = (np.arange(count) // 3_000 % 2) * (0.5 + 0.5 * np.sin(np.arange(count) / 700) ** 2)
-    return (0.2 * band * bursts / np.std(band)).astype(np.float32)
+    scaled: NDArray[np.float64] = 0.2 * band * bursts / np.std(band)
+    return scaled.astype(np.float32)
 
 
 def delay(given: Samples, found: Samples) -> int:
@@ -110,7 +110,7 @@ def test_a_room_has_an_echo_that_fades() -> None:
         assert np.sum(late**2) < 1e-5 * np.sum(early**2)
 
 
-@pytest.mark.parametrize("sound", sorted(set(BACKGROUNDS), key=lambda sound: sound.__name__))
+@pytest.mark.parametrize("sound", [noise, hum, tones])
 @pytest.mark.parametrize("count", [1_000, 30_001])
 def test_a_background_has_the_level_one(sound: object, count: int) -> None:
     one, again, other = (sound(count, draw(seed)) for seed in (1, 1, 2))  # type: ignore[operator]
