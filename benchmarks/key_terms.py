@@ -58,7 +58,8 @@ def rare_words(clips: Sequence[Speech]) -> Iterator[tuple[Speech, str]]:
     for clip in clips:
         for word in clip.text.split():
             term = word.strip(".,?!")
-            if len(term) >= _LETTERS and counts[term.lower()] <= 2:
+            # Not every vocabulary has a hyphen.
+            if term.isalpha() and len(term) >= _LETTERS and counts[term.lower()] <= 2:
                 yield clip, term
 
 
