@@ -1,6 +1,7 @@
 """The network that is trained: of the class of Parakeet-TDT-0.6B-v2, and configured like it, but small."""
 
 import io
+import string
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def write_tokenizer(sentences: Iterable[str], folder: Path) -> None:
         vocab_size=VOCABULARY,
         model_type="bpe",
         character_coverage=1.0,
+        # Some are in no sentence, and a key term or a name may have them.
+        required_chars=string.ascii_letters + string.digits + "-',.?!",
         bos_id=-1,
         eos_id=-1,
         minloglevel=2,

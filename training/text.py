@@ -9,10 +9,11 @@ from pathlib import Path
 WORDNET = Path("/usr/share/wordnet")  # the Debian package wordnet-base
 _FILES = ("data.noun", "data.verb", "data.adj", "data.adv")
 
-# Only what has one way to be read aloud: words of letters, perhaps with an apostrophe and up to two more, and whole
-# numbers. A word may end with a mark.
-_WORD = re.compile(r"(?:[A-Za-z]+(?:'[a-z]{1,2})?|[1-9][0-9]{0,3})[,]?")
-_LAST_WORD = re.compile(r"(?:[A-Za-z]+(?:'[a-z]{1,2})?|[1-9][0-9]{0,3})[.?!]")
+# Only what has one way to be read aloud: words of letters, perhaps with hyphens, or with an apostrophe and up to two
+# letters more, and whole numbers. A word may end with a mark.
+_PLAIN = r"(?:[A-Za-z]+(?:-[a-z]+)*(?:'[a-z]{1,2})?|[1-9][0-9]{0,3})"
+_WORD = re.compile(_PLAIN + ",?")
+_LAST_WORD = re.compile(_PLAIN + "[.?!]")
 _ABBREVIATION = re.compile(r"[A-Z]{2}|[a-z][A-Z]|^[b-hj-zB-HJ-Z]$")
 _FEWEST_WORDS, _MOST_WORDS = 3, 16
 
@@ -78,7 +79,7 @@ def sentence(text: str) -> str | None:
         return None
     if not _LAST_WORD.fullmatch(last) or any(not _WORD.fullmatch(word) for word in words):
         return None
-    if any(_ABBREVIATION.search(bare(word)) for word in words):
+    if any(_ABBREVIATION.search(part) for word in words for part in parts(word)):
         return None
     return text
 
@@ -86,6 +87,11 @@ def sentence(text: str) -> str | None:
 def bare(word: str) -> str:
     """Return the word without the marks around it."""
     return word.strip(",.?!")
+
+
+def parts(word: str) -> list[str]:
+    """Return the parts of a word between its hyphens, without marks."""
+    return bare(word).split("-")
 
 
 def common_sentences(texts: Iterable[str], words: int) -> list[str]:
@@ -96,10 +102,12 @@ def common_sentences(texts: Iterable[str], words: int) -> list[str]:
         words: How many of the most frequent words are not rare. A number is never rare.
     """
     sentences = list(dict.fromkeys(found for text in texts if (found := sentence(text)) is not None))
-    counts = Counter(bare(word).lower() for text in sentences for word in text.split())
-    known = {word for word, _ in counts.most_common(words)}
+    counts = Counter(part.lower() for text in sentences for word in text.split() for part in parts(word))
+    known = {part for part, _ in counts.most_common(words)}
     return [
-        text for text in sentences if all(bare(word).isdigit() or bare(word).lower() in known for word in text.split())
+        text
+        for text in sentences
+        if all(part.isdigit() or part.lower() in known for word in text.split() for part in parts(word))
     ]
 
 
@@ -158,10 +166,13 @@ class Trigrams:
 
 
 def spoken(word: str) -> str:
-    """Return the word as it is said: `1945,` is `nineteen forty five,`. The numbers from 1100 to 2099 are years."""
+    """Return the word as it is said: `1945,` is `nineteen forty five,`, and `well-cut` is `well cut`.
+
+    The numbers from 1100 to 2099 are read as years.
+    """
     digits = bare(word)
     if not digits.isdigit():
-        return word
+        return word.replace("-", " ")
     from num2words import num2words  # only numbers need it
 
     number = int(digits)

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from training.labels import Steps, Tokenizer, steps
 from training.network import MEL_BINS, VOCABULARY
+from training.optimizer import Optimizer
 from training.recordings import Composer, lengths
 from training.sounds import Samples
 from training.voice import SAMPLE_RATE
@@ -136,7 +137,7 @@ class Training:
         self._device = device
         self._team = team
         self._parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self._optimizer = torch.optim.AdamW(self._parameters, betas=(0.9, 0.98), weight_decay=1e-3, fused=True)
+        self._optimizer = Optimizer(network)
         self._batch = 0
         if checkpoint.exists():
             state = torch.load(checkpoint, map_location=device, weights_only=True)
@@ -178,14 +179,12 @@ class Training:
         self.save()
 
     def _learn(self, batch: Batch) -> float:
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._schedule.rate(self._batch)
         loss = self._loss(batch)
         self._optimizer.zero_grad()
         loss.backward()
         self._team.average(self._parameters)
         torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
-        self._optimizer.step()
+        self._optimizer.step(self._schedule.rate(self._batch))
         self._batch += 1
         return loss.item()
 

@@ -15,6 +15,7 @@ from training.text import Trigrams, common_sentences, glosses, names, sentence, 
         ("25 men and a dog", "25 men and a dog."),
         ("the war of 1812", "The war of 1812."),
         ("a " * 16, "A" + " a" * 15 + "."),
+        ("a well-cut new suit", "A well-cut new suit."),
     ],
 )
 def test_sentence_gets_a_capital_and_a_full_stop(text: str, found: str) -> None:
@@ -28,7 +29,8 @@ def test_sentence_gets_a_capital_and_a_full_stop(text: str, found: str) -> None:
         " , ",
         "two words",
         "a " * 17,
-        "a well-cut new suit",
+        "a well- and new suit",
+        "the x-ray of a hand",
         "he owns 1,945 sheep",
         "the year 0045 was dry",
         "he owns 10000 sheep",
@@ -146,6 +148,7 @@ def test_words_are_said_as_written(word: str) -> None:
 @pytest.mark.parametrize(
     ("word", "said"),
     [
+        ("well-cut,", "well cut,"),
         ("1945,", "nineteen forty five,"),
         ("1100", "eleven hundred"),
         ("2099.", "twenty ninety nine."),
