@@ -46,8 +46,8 @@ class Steps:
 
 
 def frames(samples: int) -> int:
-    """Return how many encoder frames NeMo computes for so many samples: three halvings, each rounded up."""
-    return (samples // _HOP + 1 + 7) // 8
+    """Return how many encoder frames of so many samples NeMo counts: three halvings, each rounded up."""
+    return max(1, (samples // _HOP + 7) // 8)
 
 
 def steps(recording: Recording, tokenizer: Tokenizer, blank: int) -> Steps:

@@ -1,6 +1,6 @@
 """Recordings for the training: sentences with pauses, a background, and a telephone or codec that they went through."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +53,11 @@ class Mix:
     most_pause: float = 2.0
 
 
+_SEVERAL = (
+    6.0  # seconds: shorter recordings have one sentence; and a cut one is made so much longer, to cut it anywhere
+)
+
+
 class Composer:
     """Makes recordings from spoken sentences."""
 
@@ -64,9 +69,10 @@ class Composer:
             first_voice: The voice that says the most.
             mix: How likely each property of a recording is.
         """
-        self._by_voice: dict[str, list[Spoken]] = {}
+        by_voice: dict[str, list[Spoken]] = {}
         for sentence in corpus:
-            self._by_voice.setdefault(sentence.voice, []).append(sentence)
+            by_voice.setdefault(sentence.voice, []).append(sentence)
+        self._by_voice = {voice: _Sentences(sentences) for voice, sentences in by_voice.items()}
         self._first_voice = first_voice
         self._other_voices = sorted(set(self._by_voice) - {first_voice})
         self._mix = mix
@@ -76,7 +82,7 @@ class Composer:
 
         Args:
             seconds: Its longest duration. With 6 s or more, sentences follow one another until no more fit; with less,
-                it has one sentence at most.
+                it has one sentence, of at least half the duration if there is such a one.
             draw: The random numbers that it depends on.
             first_voice_alone: Whether no other voice may speak.
         """
@@ -87,46 +93,54 @@ class Composer:
 
     def _speech(self, seconds: float, draw: Draw, alone: bool) -> Recording:
         mix = self._mix
-        cut = seconds > 5 and draw.random() < mix.cut
-        total = seconds + (6.0 if cut else 0.0)
+        one = seconds < _SEVERAL
+        cut = not one and draw.random() < mix.cut
+        total = seconds + (_SEVERAL if cut else 0.0)
         silence = float(draw.uniform(0, min(mix.most_silence, seconds / 4)))
-        pieces: list[Samples] = []
+        pieces = [np.zeros(round(draw.uniform(0, silence) * SAMPLE_RATE), np.float32)]
         words: list[str] = []
         times: list[tuple[float, float]] = []
-        now = float(draw.uniform(0, silence))
-        pieces.append(np.zeros(round(now * SAMPLE_RATE), np.float32))
         now = len(pieces[0]) / SAMPLE_RATE
         voice = self._voice(draw, alone)
-        misses = 0
-        while misses < 4:
+        while not (one and words):
             if words and draw.random() < mix.change_of_voice:
                 voice = self._voice(draw, alone)
-            sentence = self._by_voice[voice][draw.integers(len(self._by_voice[voice]))]
+            sentence = voice.sentence(seconds / 2 if one else 0.0, total - now, draw)
+            if sentence is None:
+                break
             samples, shift = _trimmed(sentence, draw)
-            if now + len(samples) / SAMPLE_RATE > total:
-                misses += 1
-                continue
-            pieces.append(samples)
+            pause = np.zeros(round(draw.uniform(0, mix.most_pause) * SAMPLE_RATE), np.float32)
+            pieces += [samples, pause]
             words += sentence.words
             times += [(now + start - shift, now + end - shift) for start, end in sentence.times]
-            pause = np.zeros(round(draw.uniform(0, mix.most_pause) * SAMPLE_RATE), np.float32)
-            pieces.append(pause)
             now += (len(samples) + len(pause)) / SAMPLE_RATE
-            if seconds < 6:
-                break  # most short recordings are one sentence
+        end = times[-1][1] + silence if words else seconds
         samples = np.concatenate(pieces)[: round(total * SAMPLE_RATE)]
-        if words:
-            last = round((times[-1][1] + silence) * SAMPLE_RATE)
-            samples = np.pad(samples, (0, max(0, min(last, round(total * SAMPLE_RATE)) - len(samples))))
+        samples = np.pad(samples, (0, max(0, round(min(end, total) * SAMPLE_RATE) - len(samples))))
         loudest = np.float32(np.abs(samples).max(initial=0.05))
-        samples = _through(samples, mix, draw, loudest)
-        recording = Recording(samples, tuple(words), tuple(times))
-        return cut_out(recording, float(draw.uniform(0, 6.0)), seconds) if cut else recording
+        recording = Recording(_through(samples, mix, draw, loudest), tuple(words), tuple(times))
+        return cut_out(recording, float(draw.uniform(0, _SEVERAL)), seconds) if cut else recording
 
-    def _voice(self, draw: Draw, alone: bool) -> str:
+    def _voice(self, draw: Draw, alone: bool) -> "_Sentences":
         if alone or not self._other_voices or draw.random() < self._mix.first_voice:
-            return self._first_voice
-        return self._other_voices[draw.integers(len(self._other_voices))]
+            return self._by_voice[self._first_voice]
+        return self._by_voice[self._other_voices[draw.integers(len(self._other_voices))]]
+
+
+class _Sentences:
+    """What one voice has said, from short to long."""
+
+    def __init__(self, sentences: Iterable[Spoken]) -> None:
+        self._sentences = sorted(sentences, key=lambda sentence: sentence.seconds)
+        self._seconds = np.asarray([sentence.seconds for sentence in self._sentences])
+
+    def sentence(self, shortest: float, longest: float, draw: Draw) -> Spoken | None:
+        """Return one of at most `longest` seconds, and not shorter than `shortest` if there is such a one."""
+        first, last = np.searchsorted(self._seconds, [shortest, longest])
+        if last == 0:
+            return None
+        place = int(draw.integers(first if first < last else 0, last))
+        return self._sentences[place]
 
 
 def _trimmed(sentence: Spoken, draw: Draw) -> tuple[Samples, float]:

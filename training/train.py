@@ -179,6 +179,8 @@ class Training:
         self.save()
 
     def _learn(self, batch: Batch) -> float:
+        # The features have random dither: with this, a run that goes on hears what one without a stop would hear.
+        torch.manual_seed(self._batch * self._team.size + self._team.place)
         loss = self._loss(batch)
         self._optimizer.zero_grad()
         loss.backward()

@@ -25,7 +25,10 @@ from training.recordings import Composer, Mix
 from training.train import Batch, Batches, Schedule, Team, Training, _mask
 
 TOKENIZER = MODEL_DIR / "tokenizer"
-SCHEDULE = Schedule(batches=4, batch_seconds=8, warmup=2, masked_after=1, first_voice_batches=2, saved_every=2, seed=11)
+# All batches of this seed have recordings of less than 5 s.
+SCHEDULE = Schedule(
+    batches=4, batch_seconds=8, warmup=2, masked_after=1, first_voice_batches=2, saved_every=2, seed=1420
+)
 DEVICE = CPU.device
 ALONE = Team()
 
@@ -165,22 +168,6 @@ def test_gradients_of_two_processes_are_averaged(tmp_path: Path) -> None:
         assert not torch.equal(own[0][number], own[1][number])
 
 
-def learn(team: Team, folder: Path) -> None:
-    schedule = replace(SCHEDULE, batches=2, batch_seconds=4)
-    run = training(folder / f"checkpoint{team.place}.pt", schedule, team)
-    run.run(batches(schedule, team), 0, say_nothing)
-    torch.save(dict(run.network.named_parameters()), folder / f"weights{team.place}")
-
-
-def test_two_processes_learn_the_same_and_the_first_saves_it(tmp_path: Path) -> None:
-    in_processes(2, learn, tmp_path)
-    one, other = (torch.load(tmp_path / f"weights{place}") for place in (0, 1))
-    assert all(torch.equal(one[name], other[name]) for name in one)
-    saved = torch.load(tmp_path / "checkpoint0.pt", weights_only=True)
-    assert torch.equal(saved["network"]["joint.enc.weight"], one["joint.enc.weight"])
-    assert not (tmp_path / "checkpoint1.pt").exists()
-
-
 def test_masks_are_small_and_depend_on_the_draw_alone() -> None:
     counts = [100, 1_000, 4_000]
     widest = 0
@@ -206,11 +193,8 @@ def test_frames_are_those_of_the_network() -> None:
     counts = torch.tensor([1_600, 8_000, 12_345, 16_000, 20_479, 20_480])
     with torch.no_grad():
         features, lengths = found.preprocessor(input_signal=torch.zeros(6, 20_480), length=counts)
-        encoded, found_counts = found.encoder(audio_signal=features, length=lengths)
-    expected = [frames(count) for count in counts.tolist()]
-    # Where the samples fill the last frame exactly, NeMo computes one more frame and takes it for padding.
-    assert found_counts.tolist() == [*expected[:-1], expected[-1] - 1]
-    assert encoded.shape[2] == expected[-1]
+        _, found_counts = found.encoder(audio_signal=features, length=lengths)
+    assert found_counts.tolist() == [frames(count) for count in counts.tolist()]
 
 
 def test_a_tokenizer_names_no_file_and_is_always_the_same(tmp_path: Path) -> None:

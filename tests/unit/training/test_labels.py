@@ -42,7 +42,7 @@ A, B, C = 0, 27, 28  # "a" at the start of a word, "b" and "c" within it
 
 
 def test_a_word_and_silence_around_it() -> None:
-    assert rows(12_800, ("ab", 0.16, 0.48)) == [
+    assert rows(12_960, ("ab", 0.16, 0.48)) == [
         (0, 0, BLANK, 2),
         (1, 0, BLANK, 1),
         (2, 0, A, 2),
@@ -60,9 +60,9 @@ def test_a_word_and_silence_around_it() -> None:
 
 
 def test_tokens_of_one_frame_have_no_duration_but_the_last() -> None:
-    assert rows(1_280, ("abc", 0.0, 0.08)) == [(0, 0, A, 0), (0, 1, B, 1), (1, 2, C, 1)]
+    assert rows(1_440, ("abc", 0.0, 0.08)) == [(0, 0, A, 0), (0, 1, B, 1), (1, 2, C, 1)]
     # Within 20 ms all three start at the frame 1; the last takes a frame, though it ends before that.
-    assert rows(3_840, ("abc", 0.08, 0.1)) == [
+    assert rows(4_000, ("abc", 0.08, 0.1)) == [
         (0, 0, BLANK, 1),
         (1, 0, A, 0),
         (1, 1, B, 0),
@@ -74,7 +74,7 @@ def test_tokens_of_one_frame_have_no_duration_but_the_last() -> None:
 
 
 def test_a_long_token_takes_four_frames() -> None:
-    found = rows(12_800, ("a", 0.0, 0.8))
+    found = rows(12_960, ("a", 0.0, 0.8))
     assert found[:3] == [(0, 0, A, 4), (1, 1, BLANK, 4), (1, 0, A, 4)]
 
 
@@ -102,12 +102,12 @@ def test_a_word_at_the_very_end_is_said_at_the_last_frame() -> None:
 
 
 def test_an_empty_recording_has_blanks_alone() -> None:
-    assert rows(5_120) == [(0, 0, BLANK, 4), (1, 0, BLANK, 4), (2, 0, BLANK, 3), (3, 0, BLANK, 2), (4, 0, BLANK, 1)]
-    assert steps(recording(5_120), Letters(), BLANK).tokens.dtype == np.int64
+    assert rows(6_400) == [(0, 0, BLANK, 4), (1, 0, BLANK, 4), (2, 0, BLANK, 3), (3, 0, BLANK, 2), (4, 0, BLANK, 1)]
+    assert steps(recording(6_400), Letters(), BLANK).tokens.dtype == np.int64
 
 
 @pytest.mark.parametrize(
-    ("samples", "count"), [(0, 1), (1_119, 1), (1_120, 1), (1_280, 2), (16_000, 13), (640_000, 501)]
+    ("samples", "count"), [(0, 1), (1_280, 1), (1_439, 1), (1_440, 2), (16_000, 13), (640_000, 500)]
 )
 def test_frames(samples: int, count: int) -> None:
     assert frames(samples) == count
