@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import soxr
 
 from training.corpus import Spoken
 from training.sounds import BACKGROUNDS, CHANNELS, Draw, Samples, room
@@ -38,6 +39,8 @@ class Mix:
         background: Probability of noise, hum or tones. Without them, pauses are digital silence or very low noise.
         room: Probability of the echo of a room.
         channel: Probability that the recording goes through a telephone or a codec.
+        other_pitch: Probability that a voice is made higher or lower by playing it faster or slower.
+        most_faster: How many times as fast at most; as slow at most, too.
         most_silence: The longest silence at either end, in seconds.
         most_pause: The longest pause between sentences, in seconds.
     """
@@ -49,13 +52,14 @@ class Mix:
     background: float = 0.6
     room: float = 0.15
     channel: float = 0.15
+    other_pitch: float = 0.4
+    most_faster: float = 1.2
     most_silence: float = 1.5
     most_pause: float = 2.0
 
 
-_SEVERAL = (
-    6.0  # seconds: shorter recordings have one sentence; and a cut one is made so much longer, to cut it anywhere
-)
+# Seconds. A shorter recording has one sentence; one that is to be cut is made so much longer before.
+_SEVERAL = 6.0
 
 
 class Composer:
@@ -102,17 +106,19 @@ class Composer:
         times: list[tuple[float, float]] = []
         now = len(pieces[0]) / SAMPLE_RATE
         voice = self._voice(draw, alone)
+        faster = self._faster(draw)
         while not (one and words):
             if words and draw.random() < mix.change_of_voice:
                 voice = self._voice(draw, alone)
-            sentence = voice.sentence(seconds / 2 if one else 0.0, total - now, draw)
+                faster = self._faster(draw)
+            sentence = voice.sentence(seconds / 2 * faster if one else 0.0, (total - now) * faster, draw)
             if sentence is None:
                 break
-            samples, shift = _trimmed(sentence, draw)
+            samples, said = _trimmed(sentence, faster, draw)
             pause = np.zeros(round(draw.uniform(0, mix.most_pause) * SAMPLE_RATE), np.float32)
             pieces += [samples, pause]
             words += sentence.words
-            times += [(now + start - shift, now + end - shift) for start, end in sentence.times]
+            times += [(now + start, now + end) for start, end in said]
             now += (len(samples) + len(pause)) / SAMPLE_RATE
         end = times[-1][1] + silence if words else seconds
         samples = np.concatenate(pieces)[: round(total * SAMPLE_RATE)]
@@ -120,6 +126,12 @@ class Composer:
         loudest = np.float32(np.abs(samples).max(initial=0.05))
         recording = Recording(_through(samples, mix, draw, loudest), tuple(words), tuple(times))
         return cut_out(recording, float(draw.uniform(0, _SEVERAL)), seconds) if cut else recording
+
+    def _faster(self, draw: Draw) -> float:
+        mix = self._mix
+        if draw.random() >= mix.other_pitch:
+            return 1.0
+        return float(draw.uniform(1 / mix.most_faster, mix.most_faster))
 
     def _voice(self, draw: Draw, alone: bool) -> "_Sentences":
         if alone or not self._other_voices or draw.random() < self._mix.first_voice:
@@ -143,13 +155,20 @@ class _Sentences:
         return self._sentences[place]
 
 
-def _trimmed(sentence: Spoken, draw: Draw) -> tuple[Samples, float]:
-    """Return the sentence at a random level, with little silence around it, and the seconds removed from its start."""
+def _trimmed(sentence: Spoken, faster: float, draw: Draw) -> tuple[Samples, tuple[tuple[float, float], ...]]:
+    """Return the sentence with little silence around it, and the times of its words.
+
+    It has a random level. It is played `faster`, which also raises the voice, as if another person spoke.
+    """
     first = max(0.0, sentence.times[0][0] - draw.uniform(0.02, 0.3))
     last = min(sentence.seconds, sentence.times[-1][1] + draw.uniform(0.05, 0.3))
     part = sentence.samples[round(first * SAMPLE_RATE) : round(last * SAMPLE_RATE)]
     level = 10 ** (draw.uniform(-12, 0) / 20) / 32768
-    return part.astype(np.float32) * np.float32(level), round(first * SAMPLE_RATE) / SAMPLE_RATE
+    samples = part.astype(np.float32) * np.float32(level)
+    if faster != 1:
+        samples = soxr.resample(samples, SAMPLE_RATE * faster, SAMPLE_RATE, quality="QQ")
+    first = round(first * SAMPLE_RATE) / SAMPLE_RATE
+    return samples, tuple(((start - first) / faster, (end - first) / faster) for start, end in sentence.times)
 
 
 def _through(samples: Samples, mix: Mix, draw: Draw, loudest: np.float32) -> Samples:

@@ -4,13 +4,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tone_voice import heard, tone_corpus
+from tone_voice import heard, pitch, tone_corpus
 from training.recordings import Composer, Mix, Recording, cut_out, lengths
 from training.voice import SAMPLE_RATE
 
 CORPUS = tone_corpus(["a-first", "b-other", "c-other"], 12)
 # Speech alone, not changed by a room, a background or a channel.
-CLEAN = Mix(empty=0, cut=0, background=0, room=0, channel=0)
+CLEAN = Mix(empty=0, cut=0, background=0, room=0, channel=0, other_pitch=0)
 
 
 def compose(mix: Mix, seconds: float, seed: int, alone: bool = False) -> Recording:
@@ -54,6 +54,23 @@ def test_each_word_is_heard_where_its_times_say() -> None:
             assert root_mean_square(part(recording, start, end)) > 0.07  # 0.5 as a sine wave, at most 12 dB lower
             outside[round(start * SAMPLE_RATE) - 1 : round(end * SAMPLE_RATE) + 1] = 0
         assert np.abs(outside).max() < 1e-3
+
+
+def test_a_voice_of_another_pitch_speaks_faster_or_slower_and_is_heard_where_its_times_say() -> None:
+    factors = []
+    for seed in range(9):
+        recording = compose(replace(CLEAN, other_pitch=1, change_of_voice=0), 12.0, seed)
+        outside = recording.samples.copy()
+        for word, (start, end) in zip(recording.words, recording.times, strict=True):
+            tone = np.abs(np.fft.rfft(part(recording, start, end), SAMPLE_RATE)).argmax()
+            factors.append(tone / pitch(word))
+            assert root_mean_square(part(recording, start, end)) > 0.07
+            outside[round(start * SAMPLE_RATE) - 8 : round(end * SAMPLE_RATE) + 8] = 0
+        assert np.ptp(factors[-len(recording.words) :]) < 0.02
+        assert np.abs(outside).max() < 0.02
+    assert min(factors) < 0.9
+    assert max(factors) > 1.1
+    assert 1 / 1.21 < min(factors) <= max(factors) < 1.21
 
 
 def test_each_word_of_a_cut_recording_is_heard_where_its_times_say() -> None:
