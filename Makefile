@@ -78,8 +78,11 @@ eval: $(VENV)/.dev ## Measure word errors, times and cost of the bundled model, 
 eval-compare: $(VENV)/.dev ## Say whether two results of make eval differ by more than chance: A=folder B=folder.
 	@PYTHONPATH=clients/python/src $(BIN)/python evaluation/evaluate.py --compare "$${A:?name the first folder: A=folder}" "$${B:?name the second folder: B=folder}"
 
+embedded-model: WORK ?= training/output
 embedded-model: $(VENV)/.training ## Make the bundled model anew: hours on two cores. WORK=folder BATCHES= START= ARGS=.
-	$(BIN)/python -m training $${BATCHES:+--batches "$$BATCHES"} $${START:+--start-from "$$START"} $(ARGS) -- "$${WORK:-training/output}"
+	$(BIN)/python -m training $${BATCHES:+--batches "$$BATCHES"} $${START:+--start-from "$$START"} $(ARGS) -- "$(WORK)"
+	$(MAKE) measure MODEL="$(WORK)/parakeet-tdt-mini" OLD=models/parakeet-tdt-mini CORPUS="$(WORK)/corpus" ARGS="--output $(WORK)/measures.json"
+	$(BIN)/python -m training.replace "$(WORK)/parakeet-tdt-mini" "$(WORK)/measures.json"
 
 measure: $(VENV)/.training ## Measure a baked model beside the bars: MODEL=folder OLD=folder CORPUS=folder ARGS=.
 	@PYTHONPATH=evaluation:clients/python/src $(BIN)/python -m training.measure --corpus "$${CORPUS:-training/output/corpus}" \
