@@ -279,7 +279,10 @@ def _latest(results: Path) -> dict[str, Outcome]:
 
 def _is_current(outcome: Outcome, utterance: Utterance) -> bool:
     """Return whether the recording is still the one that was transcribed."""
-    return is_url(utterance.audio) or Path(utterance.audio).stat().st_mtime <= outcome.sent
+    if is_url(utterance.audio):
+        return outcome.audio == utterance.audio
+    recording = Path(utterance.audio)
+    return Path(outcome.audio).resolve() == recording.resolve() and recording.stat().st_mtime <= outcome.sent
 
 
 def _up_to_date(outcome: Outcome, utterance: Utterance) -> Outcome:

@@ -1,8 +1,8 @@
 """The utterances of an evaluation, from a file of JSON lines."""
 
 import json
-import math
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ def read_manifest(path: Path, limit: int | None = None) -> list[Utterance]:
         ManifestError: The file cannot be read, or a line is none of an utterance.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
         raise ManifestError(f"{path} cannot be read: {getattr(error, 'strerror', 'it is not UTF-8')}") from error
     utterances: dict[str, Utterance] = {}
@@ -87,7 +87,7 @@ def _object(line: str) -> Mapping[str, Any]:
 def _utterance(record: Mapping[str, Any], folder: Path) -> Utterance:
     named = [field for field in (_URL_FIELD, *_PATHS) if record.get(field) is not None]
     if len(named) != 1:
-        raise ManifestError("it must have audio_url, or a path as audio")
+        raise ManifestError("it must have audio_url, or a path as audio, and only one of them")
     source = _text(record, named[0])
     if named[0] == _URL_FIELD and not is_url(source):
         raise ManifestError("audio_url must be an http:, https: or data: URL; a path is given as audio")
@@ -108,7 +108,17 @@ def _text(record: Mapping[str, Any], field: str, *, may_be_empty: bool = False) 
     value = record.get(field)
     if not isinstance(value, str) or not (value or may_be_empty):
         raise ManifestError(f"{field} must be a text")
+    if not _is_unicode(value):
+        raise ManifestError(f"{field} has half of a surrogate pair, which no file can hold")
     return value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _words(value: object) -> tuple[WordTime, ...]:
@@ -129,7 +139,6 @@ def _words(value: object) -> tuple[WordTime, ...]:
 
 
 def _seconds(value: object, name: str) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < 0:  # type: ignore[arg-type,operator]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
         raise ManifestError(f"{name} must be a number of seconds")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)

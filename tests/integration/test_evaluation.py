@@ -287,7 +287,8 @@ def test_an_endpoint_gives_the_same(
     assert found.returncode == 0, found.stderr
     assert texts(found) == texts(report)
     assert found.rows["Worker time"].endswith("s, workers without names, taken for one")
-    assert 0 < found.summary["cost"]["worker_seconds"] <= found.summary["cost"]["wall_seconds"]
+    # The platform's clock is not this one's: on a busy machine its times of a job end a little after the answer came.
+    assert 0 < found.summary["cost"]["worker_seconds"] <= 1.1 * found.summary["cost"]["wall_seconds"]
     assert not any(API_KEY in path.read_text() for path in found.folder.iterdir())
 
 
@@ -332,12 +333,23 @@ def test_what_is_done_is_not_sent_again(
     changed = run_remote(capsys, tmp_path / "out", SCRIPTED, str(recordings), "--no-page")
     assert scripted.sent()[7:] == ["", "ships"]
     assert changed.rows["Word errors"] == "1 substituted, 0 missing, 0 added, of 3 words"
+    # So is another file, though it is older, under the same id.
+    (tmp_path / "old.flac").write_text("boats")
+    os.utime(tmp_path / "old.flac", (0, 0))
+    manifest = recordings.read_text()
+    recordings.write_text(manifest.replace('boats.flac"', 'old.flac", "id": "boats.flac"', 1))
+    moved = run_remote(capsys, tmp_path / "out", SCRIPTED, str(recordings), "--no-page")
+    assert scripted.sent()[9:] == ["", "boats"]
+    assert moved.rows["Word error rate"][:6] == "0.00 %"
+    recordings.write_text(manifest)
+    run_remote(capsys, tmp_path / "out", SCRIPTED, str(recordings), "--no-page")
+    assert scripted.sent()[11:] == ["", "ships"]
     # A reference that was corrected is scored anew, and nothing is sent for it.
     recordings.write_text(recordings.read_text().replace('"text": "boats"', '"text": "ships"'))
     corrected = run_remote(capsys, tmp_path / "out", SCRIPTED, str(recordings), "--no-page", "--limit", "1")
     assert corrected.rows["Word error rate"][:6] == "0.00 %"
     run_remote(capsys, tmp_path / "out", SCRIPTED, str(recordings), "--no-page", "--restart")
-    assert len(scripted.sent()) == 9 + 4
+    assert len(scripted.sent()) == 13 + 4
 
 
 def test_times_of_an_endpoints_workers(

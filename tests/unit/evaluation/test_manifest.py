@@ -51,7 +51,8 @@ GOOD = {"audio": "a.flac", "text": "One."}
         ("{", "it is not JSON"),
         ([], "it must be a JSON object"),
         ({"text": "One."}, "it must have audio_url, or a path as audio"),
-        (GOOD | {"audio_url": "https://h/a"}, "it must have audio_url, or a path as audio"),
+        (GOOD | {"audio_url": "https://h/a"}, "it must have audio_url, or a path as audio, and only one of them"),
+        (GOOD | {"text": "a \ud800"}, "text has half of a surrogate pair"),
         ({"audio_url": "a.flac", "text": ""}, "audio_url must be an http:, https: or data: URL"),
         (GOOD | {"audio": "b.flac"}, "there is no file b.flac"),
         (GOOD | {"audio": 1}, "audio must be a text"),
@@ -61,6 +62,7 @@ GOOD = {"audio": "a.flac", "text": "One."}
         (GOOD, "the id is that of line 1, too: give each line an id"),
         (GOOD | {"id": "b", "duration": "1"}, "duration must be a number of seconds"),
         (GOOD | {"id": "b", "duration": True}, "duration must be a number of seconds"),
+        (GOOD | {"id": "b", "duration": 10**400}, "duration must be a number of seconds"),
         (GOOD | {"id": "b", "words": {}}, "words must be a list"),
         (GOOD | {"id": "b", "words": ["One."]}, "each of words must be an object"),
         (GOOD | {"id": "b", "words": [{"word": "One.", "start": 0.1}]}, "end of 'One.' must be a number of seconds"),
@@ -81,3 +83,9 @@ def test_a_manifest_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "latin.jsonl").write_bytes(b"\xff\xfe")
     with pytest.raises(ManifestError, match="is not UTF-8"):
         read_manifest(tmp_path / "latin.jsonl")
+
+
+def test_the_mark_that_windows_puts_before_a_text_is_no_part_of_it(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert [utterance.text for utterance in read_manifest(path)] == ["One."]
