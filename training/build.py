@@ -116,7 +116,7 @@ def train(place: Workplace, sentences: Plan, schedule: Schedule, start: Path | N
     be divided.
     """
     if torch.cuda.is_available():
-        _train(0, Team(), place, sentences.training, schedule, start)
+        _train(Team(), place, sentences.training, schedule, start)
         return
     meeting = place.folder / "meeting"
     meeting.unlink(missing_ok=True)
@@ -133,12 +133,10 @@ def _train_in_team(
     start: Path | None,
 ) -> None:
     torch.distributed.init_process_group("gloo", init_method=meeting.as_uri(), rank=place_in_team, world_size=size)
-    _train(0, Team(size, place_in_team), place, shards, schedule, start)
+    _train(Team(size, place_in_team), place, shards, schedule, start)
 
 
-def _train(
-    _: int, team: Team, place: Workplace, shards: tuple[Shard, ...], schedule: Schedule, start: Path | None
-) -> None:
+def _train(team: Team, place: Workplace, shards: tuple[Shard, ...], schedule: Schedule, start: Path | None) -> None:
     from sentencepiece import SentencePieceProcessor
 
     torch.set_num_threads(1)

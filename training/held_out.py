@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from manifest import Utterance, read_manifest
 from results import WordTime
 from training.corpus import Shard, Spoken, read
-from training.sounds import Samples, hum
+from training.sounds import coloured, hum
 from training.voice import SAMPLE_RATE
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.3, 2.0
@@ -96,7 +96,8 @@ def empty_recordings(seed: int, seconds: float = EMPTY_SECONDS) -> dict[str, Spo
     """Return recordings in which nobody speaks, by what is in them."""
     count = round(seconds * SAMPLE_RATE)
     draw = np.random.default_rng(seed)
-    white, pink, mains = _noise(count, 0.0, draw), _noise(count, -0.5, draw), hum(count, draw)
+    white, pink = (coloured(draw.standard_normal(count), exponent) for exponent in (0.0, -0.5))
+    mains = hum(count, draw)
     sounds = [("white noise", white, (_LOWEST_LEVEL, *_LEVELS)), ("pink noise", pink, _LEVELS), ("hum", mains, _LEVELS)]
     recordings = {"digital silence": np.zeros(count, np.int16)}
     for name, samples, levels in sounds:
@@ -104,14 +105,6 @@ def empty_recordings(seed: int, seconds: float = EMPTY_SECONDS) -> dict[str, Spo
             scaled = samples * np.float32(32767 * 10 ** (-level / 20))
             recordings[f"{name} at -{level} dBFS"] = np.round(scaled).astype(np.int16)
     return {name: Spoken("nobody", (), (), samples) for name, samples in recordings.items()}
-
-
-def _noise(count: int, exponent: float, draw: np.random.Generator) -> Samples:
-    """Return noise with an RMS of 1, whose amplitude is the frequency to that power above 20 Hz."""
-    spectrum = np.fft.rfft(draw.standard_normal(count))
-    samples = np.fft.irfft(spectrum * np.maximum(np.fft.rfftfreq(count, 1 / SAMPLE_RATE), 20.0) ** exponent, count)
-    scaled: Samples = (samples / np.sqrt(np.mean(samples**2))).astype(np.float32)
-    return scaled
 
 
 def write_utterances(prefix: str, recordings: Iterable[Spoken], folder: Path) -> list[Utterance]:

@@ -17,10 +17,18 @@ Draw = np.random.Generator
 
 def noise(count: int, draw: Draw) -> Samples:
     """Return noise with an RMS of 1: white, pink or brown, or something between them."""
-    spectrum = np.fft.rfft(draw.standard_normal(count))
-    frequencies = np.maximum(np.fft.rfftfreq(count, 1 / SAMPLE_RATE), 20.0)
-    # The amplitude falls as the frequency to the power of -0 (white), -0.5 (pink) or -1 (brown).
-    return _unit(np.fft.irfft(spectrum * frequencies ** -draw.uniform(0, 1), count))
+    return coloured(draw.standard_normal(count), -draw.uniform(0, 1))
+
+
+def coloured(white: NDArray[np.float64], exponent: float) -> Samples:
+    """Return white noise with another colour, and an RMS of 1.
+
+    Args:
+        white: Samples, at 16 kHz.
+        exponent: Above 20 Hz, the amplitude is the frequency to this power: 0 is white, -0.5 pink, -1 brown.
+    """
+    frequencies = np.maximum(np.fft.rfftfreq(len(white), 1 / SAMPLE_RATE), 20.0)
+    return _unit(np.fft.irfft(np.fft.rfft(white) * frequencies**exponent, len(white)))
 
 
 def hum(count: int, draw: Draw) -> Samples:
