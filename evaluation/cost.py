@@ -1,5 +1,6 @@
 """How much audio was transcribed, how long workers were busy with it, and what that costs."""
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -51,7 +52,9 @@ class Cost:
         return self.dollars / (self.audio_seconds / 3600) * 1000
 
 
-def measure_cost(outcomes: Iterable[Outcome], price_per_hour: float | None = None) -> Cost:
+def measure_cost(
+    outcomes: Iterable[Outcome], price_per_hour: float | None = None, repeated: Iterable[Outcome] = ()
+) -> Cost:
     """Return the cost of an evaluation.
 
     A worker has several requests at a time, so the times of requests cannot be added up: that would count the same
@@ -60,12 +63,13 @@ def measure_cost(outcomes: Iterable[Outcome], price_per_hour: float | None = Non
     Args:
         outcomes: All of them, failed ones included.
         price_per_hour: Dollars for an hour of a worker.
+        repeated: Earlier outcomes of the same utterances, which failed.
     """
     audio = 0.0
     by_worker: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     on_the_way = []
     is_known = True
-    for outcome in outcomes:
+    for outcome in itertools.chain(outcomes, repeated):
         if outcome.hypothesis is not None:
             audio += outcome.duration or 0.0
             is_known = is_known and bool(outcome.executions)

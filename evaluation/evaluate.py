@@ -25,10 +25,11 @@ from tqdm import tqdm
 from compare import ComparisonError, compare
 from figures import as_json, comparison_facts, facts, failure_lines, summarise, table
 from manifest import ManifestError, Utterance, read_manifest
+from origin import Origin, OutputError
 from parakeet_client import Pace
 from public_sets import SETS, SetError, open_set
 from results import DamagedResultsError, Outcome, ResultsFile, ResultsInUseError, is_url, open_results, read_results
-from targets import HERE, TargetError, fingerprint, open_target
+from targets import HERE, TargetError, open_target
 from transcription import transcribe_all
 
 _FOLDER = Path(__file__).parent
@@ -38,13 +39,8 @@ _CLIPS = _FOLDER.parent / "tests" / "speech" / "clips.jsonl"
 
 _RESULTS, _SUMMARY, _PAGE, _RUN = "results.jsonl", "summary.json", "page.html", "run.json"
 
-# Results are only added to others of the same model and program. Workers of an endpoint may have several devices.
-_SAME = ("model", "version", "engine")
-
-
-class OutputError(Exception):
-    """The folder for the results cannot be used. The message says why, and what to do."""
-
+# These say nothing about the recording: the target or the result was out of reach.
+_OUT_OF_REACH = frozenset({"unreachable", "result_unavailable"})
 
 # Their messages are for whoever runs the command.
 _ERRORS = (ManifestError, SetError, TargetError, OutputError, ComparisonError, DamagedResultsError, ResultsInUseError)
@@ -83,6 +79,9 @@ def main(arguments: Sequence[str] | None = None, pace: Pace | None = None) -> in
         if given.compare:
             return _compare(*given.compare)
         return _Evaluation(given, pace or Pace()).run()
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped. The same command goes on where it was.\n")
+        return 130
     except _ERRORS as error:
         sys.stderr.write(f"evaluate: {error}\n")
         return 2
@@ -151,35 +150,37 @@ class _Evaluation:
         results = self._folder / _RESULTS
         seen: list[Utterance] = []
         with open_results(results) as file:
-            if given.restart:
-                file.clear()
-                (self._folder / _RUN).unlink(missing_ok=True)
-            origin = _Origin(self._folder / _RUN, source, given.target)
-            try:
-                self._transcribe(source, _latest(results), seen, origin, file)
-            except KeyboardInterrupt:
-                sys.stderr.write("Stopped. The same command goes on where it was.\n")
-                return 130
-        known = _latest(results)
-        return self._report([_up_to_date(known[utterance.id], utterance) for utterance in seen], origin)
+            origin = Origin(self._folder / _RUN, source.name, source.place, given.target, is_new=given.restart)
+            was_asked = self._transcribe(source, {} if given.restart else _latest(results), seen, origin, file)
+            known = _latest(results)
+            outcomes = [_up_to_date(known[utterance.id], utterance) for utterance in seen]
+            for outcome in outcomes:
+                if _is_corrected(known[outcome.id], outcome):
+                    file.append(outcome)
+        return self._report(outcomes, _repeated(results, known, seen), origin, was_asked)
 
     def _transcribe(
         self,
         source: Source,
         known: Mapping[str, Outcome],
         seen: list[Utterance],
-        origin: "_Origin",
+        origin: Origin,
         file: ResultsFile,
-    ) -> None:
-        """Append the outcomes of those utterances that have none yet, and all utterances to `seen`."""
+    ) -> bool:
+        """Append the outcomes of those utterances that have none yet, and all utterances to `seen`.
+
+        Returns:
+            Whether the target was asked anything.
+        """
         lock = threading.Lock()
         failed: list[str] = []
+        was_asked = False
 
         def waiting() -> Iterator[Utterance]:
             for utterance in source.utterances:
                 seen.append(utterance)
                 before = known.get(utterance.id)
-                if before and _is_current(before, utterance) and not (before.error and self._given.retry_failed):
+                if before and _is_current(before, utterance) and not self._is_sent_again(before):
                     advance()
                 else:
                     yield utterance
@@ -199,13 +200,21 @@ class _Evaluation:
             utterances = waiting()
             # Where nothing is left to do, no model is loaded and no worker started.
             for first in utterances:
+                was_asked = True
                 with open_target(self._given.target, self._pace) as target:
-                    origin.take(target.model())
+                    model = target.model()
+                    if self._given.restart:
+                        file.clear()
+                    origin.take(model)
                     transcribe_all(itertools.chain([first], utterances), target, self._given.concurrency, take)
+        return was_asked
 
-    def _report(self, outcomes: Sequence[Outcome], origin: "_Origin") -> int:
+    def _is_sent_again(self, outcome: Outcome) -> bool:
+        return outcome.error is not None and (self._given.retry_failed or outcome.error.code in _OUT_OF_REACH)
+
+    def _report(self, outcomes: Sequence[Outcome], repeated: Sequence[Outcome], origin: Origin, was_asked: bool) -> int:
         given = self._given
-        summary = summarise(outcomes, origin.source, origin.target, origin.model, given.price_per_hour)
+        summary = summarise(outcomes, origin.source, origin.target, origin.model, given.price_per_hour, repeated)
         rows = facts(summary)
         (self._folder / _SUMMARY).write_text(json.dumps(as_json(summary), indent=2, ensure_ascii=False) + "\n")
         if given.page:
@@ -217,64 +226,23 @@ class _Evaluation:
         if failures := failure_lines(outcomes):
             print("\nFailed:", *failures, sep="\n  ")
             print("--retry-failed sends them again.")
+        if not was_asked:
+            print("\nNothing was sent: these are the results of earlier runs.")
         print(f"\nWritten to {os.path.relpath(self._folder)}")
         return 1 if summary.failed else 0
-
-
-class _Origin:
-    """What a folder has results of, in a file: recordings, target and model.
-
-    Args:
-        path: The file.
-        source: What is transcribed now.
-        target: What transcribes it.
-
-    Raises:
-        OutputError: The folder has results of other recordings, or of another target or model.
-    """
-
-    def __init__(self, path: Path, source: Source, target: str) -> None:
-        self._path = path
-        place = source.place
-        if Path(place).is_absolute():
-            # So that a folder can be moved together with what it is about.
-            place = Path(os.path.relpath(place, path.parent.resolve())).as_posix()
-        self._now = {"recordings": place, "target": target, "weights": fingerprint(target)}
-        self.source = source.name
-        self.target = target
-        self.model: Mapping[str, str] = {}
-        if path.exists():
-            self._read()
-
-    def _read(self) -> None:
-        try:
-            before = json.loads(self._path.read_text(encoding="utf-8"))
-            self.model = dict(before["model"])
-            changed = [field for field in self._now if before[field] != self._now[field]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise OutputError(f"{self._path.name}, in the folder for the results, is damaged: use --restart") from error
-        if changed:
-            raise OutputError(_other(changed))
-
-    def take(self, model: Mapping[str, str]) -> None:
-        """Note what the target says of its model.
-
-        Raises:
-            OutputError: The folder has results of another one.
-        """
-        if self.model and (changed := [field for field in _SAME if self.model.get(field) != model.get(field)]):
-            raise OutputError(_other(changed))
-        self.model = model
-        self._path.write_text(json.dumps(self._now | {"model": model}, indent=2) + "\n", encoding="utf-8")
-
-
-def _other(changed: Sequence[str]) -> str:
-    return f"the folder has results with other {' and '.join(changed)}: use --restart, or another folder with --output"
 
 
 def _latest(results: Path) -> dict[str, Outcome]:
     """Return the last outcome of each utterance, by its id: it may have been sent again."""
     return {outcome.id: outcome for outcome in read_results(results)}
+
+
+def _repeated(results: Path, known: Mapping[str, Outcome], seen: Iterable[Utterance]) -> list[Outcome]:
+    """Return the failures of utterances that were sent again since."""
+    ids = {utterance.id for utterance in seen}
+    return [
+        each for each in read_results(results) if each.error and each.id in ids and each.sent != known[each.id].sent
+    ]
 
 
 def _is_current(outcome: Outcome, utterance: Utterance) -> bool:
@@ -288,6 +256,10 @@ def _is_current(outcome: Outcome, utterance: Utterance) -> bool:
 def _up_to_date(outcome: Outcome, utterance: Utterance) -> Outcome:
     """Return an outcome with the reference that the manifest has now: it may have been corrected since."""
     return replace(outcome, audio=utterance.audio, reference=utterance.text, reference_words=utterance.words)
+
+
+def _is_corrected(before: Outcome, now: Outcome) -> bool:
+    return (before.reference, before.reference_words) != (now.reference, now.reference_words)
 
 
 def _open_source(manifest: Path | None, set_name: str | None, limit: int | None) -> Source:

@@ -57,7 +57,12 @@ class Summary:
 
 
 def summarise(
-    outcomes: Sequence[Outcome], source: str, target: str, model: Mapping[str, str], price_per_hour: float | None = None
+    outcomes: Sequence[Outcome],
+    source: str,
+    target: str,
+    model: Mapping[str, str],
+    price_per_hour: float | None = None,
+    repeated: Sequence[Outcome] = (),
 ) -> Summary:
     """Return the figures of outcomes.
 
@@ -67,6 +72,7 @@ def summarise(
         target: What transcribed it.
         model: What the target says of its model.
         price_per_hour: Dollars for an hour of a worker.
+        repeated: Earlier outcomes of the same utterances, which failed. They only cost.
     """
     counted = [(outcome, errors_of(outcome)) for outcome in outcomes]
     scored = [(outcome, errors) for outcome, errors in counted if errors.words]
@@ -83,7 +89,7 @@ def summarise(
         wordless=len(wordless),
         wordless_words=sum(errors.insertions for errors in wordless),
         timing=measure_timing(outcomes),
-        cost=measure_cost(outcomes, price_per_hour),
+        cost=measure_cost(outcomes, price_per_hour, repeated),
     )
 
 

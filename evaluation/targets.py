@@ -9,6 +9,7 @@ import base64
 import hashlib
 import itertools
 import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -135,6 +136,8 @@ def open_target(name: str, pace: Pace | None = None) -> Iterator[Target]:
             raise TargetError("of an endpoint on RunPod give the id, not an address")
         with httpx.Client(timeout=httpx.Timeout(_LONGEST_REQUEST_S, connect=15.0, pool=None)) as http:
             yield ServerTarget(name, http, pace)
+    elif ":" in name or "/" in name:
+        raise TargetError("the URL of a server begins with http:// or https://")
     else:
         try:
             client = Client(name, pace=pace)
@@ -214,6 +217,10 @@ def _open_here(pace: Pace) -> Iterator[HandlerTarget]:
     thread.start()
     try:
         yield HandlerTarget(worker, loop, pace)
+    except KeyboardInterrupt:
+        # Closing waits for a model that is being loaded, so the next Ctrl+C ends the process. All outcomes are on disk.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        raise
     finally:
         worker.close()
         loop.call_soon_threadsafe(loop.stop)

@@ -15,7 +15,7 @@ class TimingErrors:
     """Distances between the times of words and those of the reference, in milliseconds.
 
     Attributes:
-        words: Words of the references that have times.
+        words: Words of the references that have times, without those that normalising drops.
         matched: Those of them that were heard, which the distances are about.
         start_median: Median distance of the starts.
         start_p95: The distance that 95 percent of the starts do not exceed.
@@ -36,7 +36,7 @@ def measure_timing(outcomes: Iterable[Outcome]) -> TimingErrors | None:
     words = 0
     distances: list[tuple[float, float]] = []
     for outcome in outcomes:
-        words += len(outcome.reference_words)
+        words += len(_normalised(outcome.reference_words))
         for expected, found in match_words(outcome.reference_words, outcome.hypothesis_words):
             distances.append((abs(found.start - expected.start), abs(found.end - expected.end)))
     if not distances:

@@ -162,6 +162,8 @@ def test_a_run_goes_on_where_it_stopped(report: Report, tmp_path: Path) -> None:
     done_already = run_here(tmp_path, "--limit", "10", "--no-page", PARAKEET_DEVICE="cuda")
     assert done_already.returncode == 0, done_already.stderr
     assert done_already.rows["Utterances"] == "10"
+    assert "Nothing was sent: these are the results of earlier runs." in done_already.stdout
+    assert "Nothing was sent" not in report.stdout + again.stdout
 
 
 @pytest.mark.parametrize(
@@ -174,7 +176,9 @@ def test_a_run_goes_on_where_it_stopped(report: Report, tmp_path: Path) -> None:
         ((), {"PARAKEET_MODEL": "none"}, "PARAKEET_MODEL must be the directory of a baked model"),
         (("--target", "an id"), {"RUNPOD_API_KEY": "key"}, "endpoint_id must be the id of an endpoint"),
         (("--target", "abc"), {"RUNPOD_API_KEY": ""}, "or set RUNPOD_API_KEY"),
+        (("--target", "abc"), {"RUNPOD_API_KEY": "a key"}, "the RunPod API key has spaces or other characters"),
         (("--target", "https://api.runpod.ai/v2/abc"), {}, "give the id, not an address"),
+        (("--target", "localhost:8000"), {}, "the URL of a server begins with http:// or https://"),
         (("--compare", "none", "none"), {}, "No such file"),
     ],
 )
@@ -348,8 +352,55 @@ def test_what_is_done_is_not_sent_again(
     recordings.write_text(recordings.read_text().replace('"text": "boats"', '"text": "ships"'))
     corrected = run_remote(capsys, tmp_path / "out", SCRIPTED, str(recordings), "--no-page", "--limit", "1")
     assert corrected.rows["Word error rate"][:6] == "0.00 %"
+    # A comparison sees the correction, too.
+    other = run_remote(capsys, tmp_path / "other", SCRIPTED, str(recordings), "--no-page")
+    assert main(["--compare", str(tmp_path / "out"), str(other.folder)]) == 0
+    assert re.search(r"^Difference +\+0\.00 points", capsys.readouterr().out, re.MULTILINE)
     run_remote(capsys, tmp_path / "out", SCRIPTED, str(recordings), "--no-page", "--restart")
-    assert len(scripted.sent()) == 13 + 4
+    assert len(scripted.sent()) == 13 + 4 + 4
+
+
+def test_attempts_that_were_repeated_cost(
+    scripted: ScriptedPlatform, recordings: Path, tmp_path: Path, capsys: Any
+) -> None:
+    took = {"delayTime": 0, "executionTime": 60_000, "workerId": "w"}
+    scripted.fates["sail"].append([failed("corrupt_audio") | took])
+    for name in ("boats", "sail", "past"):
+        scripted.fates[name].append([done(name) | took | {"workerId": name}])
+    run_remote(capsys, tmp_path / "out", SCRIPTED, str(recordings), "--no-page")
+    retried = run_remote(capsys, tmp_path / "out", SCRIPTED, str(recordings), "--no-page", "--retry-failed")
+    assert (retried.returncode, retried.summary["cost"]["workers"]) == (0, 4)
+    assert retried.summary["cost"]["worker_seconds"] == pytest.approx(240, abs=5)
+
+
+def test_results_that_were_out_of_reach_are_sent_again(
+    scripted: ScriptedPlatform, recordings: Path, tmp_path: Path, capsys: Any
+) -> None:
+    first = run_remote(capsys, tmp_path / "out", SCRIPTED, str(recordings), "--no-page")
+    results = first.folder / "results.jsonl"
+    lines = results.read_text().splitlines(keepends=True)
+    failure = {"code": "result_unavailable", "message": "The result cannot be fetched from the bucket."}
+    lines[0] = json.dumps(json.loads(lines[0]) | {"hypothesis": None, "error": failure}) + "\n"
+    results.write_text("".join(lines))
+    again = run_remote(capsys, tmp_path / "out", SCRIPTED, str(recordings), "--no-page")
+    assert (again.returncode, len(scripted.sent())) == (0, 4 + 2)
+
+
+def test_a_restart_deletes_nothing_until_the_target_answers(
+    scripted: ScriptedPlatform, recordings: Path, tmp_path: Path, capsys: Any
+) -> None:
+    first = run_remote(capsys, tmp_path / "out", SCRIPTED, str(recordings), "--no-page")
+    before = {path.name: path.read_bytes() for path in first.folder.iterdir()}
+    scripted.faults["run"].append(401)
+    assert run_remote(capsys, tmp_path / "out", SCRIPTED, str(recordings), "--no-page", "--restart").returncode == 2
+    assert {path.name: path.read_bytes() for path in first.folder.iterdir()} == before
+    scripted.fates[""].appendleft([done("", **MODEL | {"precision": "float16"})])
+    restarted = run_remote(capsys, tmp_path / "out", SCRIPTED, str(recordings), "--no-page", "--restart")
+    assert (restarted.returncode, restarted.summary["model"]["precision"]) == (0, "float16")
+    assert len((restarted.folder / "results.jsonl").read_bytes().splitlines()) == 3
+    (tmp_path / "boats.flac").touch()
+    ended = run_remote(capsys, tmp_path / "out", SCRIPTED, str(recordings), "--no-page")
+    assert (ended.returncode, "the folder has results with other precision" in ended.stderr) == (2, True)
 
 
 def test_times_of_an_endpoints_workers(

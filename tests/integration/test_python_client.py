@@ -192,9 +192,17 @@ def test_model_info(client: Client, platform: ScriptedPlatform) -> None:
     assert platform.jobs["job-1"].input == {"action": "model_info"}
 
 
-@pytest.mark.parametrize("key", ["", " ", "a key", "key\nX: y"])
-def test_a_key_that_cannot_be_one_is_not_shown(key: Any) -> None:
-    with pytest.raises(ValueError, match=r"^give a RunPod API key as api_key, or set RUNPOD_API_KEY$"):
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("", "give a RunPod API key as api_key, or set RUNPOD_API_KEY"),
+        (" ", "give a RunPod API key as api_key, or set RUNPOD_API_KEY"),
+        ("a key", "the RunPod API key has spaces or other characters that no key has"),
+        ("key\nX: y", "the RunPod API key has spaces or other characters that no key has"),
+    ],
+)
+def test_a_key_that_cannot_be_one_is_not_shown(key: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=f"^{said}$"):
         Client(ENDPOINT, api_key=key)
     with pytest.raises(ValueError, match="endpoint_id"):
         Client("https://api.runpod.ai/v2/abc", api_key="key")

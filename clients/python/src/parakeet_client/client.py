@@ -72,8 +72,10 @@ class Client:
         if not re.fullmatch(r"[\w-]+", endpoint_id, re.ASCII):
             raise ValueError("endpoint_id must be the id of an endpoint, not an address")
         key = (os.environ.get("RUNPOD_API_KEY", "") if api_key is None else api_key).strip()
-        if not re.fullmatch(r"[!-~]+", key):
+        if not key:
             raise ValueError("give a RunPod API key as api_key, or set RUNPOD_API_KEY")
+        if not re.fullmatch(r"[!-~]+", key):
+            raise ValueError("the RunPod API key has spaces or other characters that no key has")
         self.endpoint_id = endpoint_id
         self._pace = pace or Pace()
         url = base_url or os.environ.get("RUNPOD_ENDPOINT_BASE_URL") or BASE_URL
