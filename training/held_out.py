@@ -67,7 +67,7 @@ def with_silence(clip: Spoken, seconds: float) -> Spoken:
 
 
 def join(clips: Sequence[Spoken], seconds: float, seed: int) -> Joined:
-    """Join clips of one voice, with pauses of digital silence, to a recording of at least so many seconds.
+    """Join clips, with pauses of digital silence, to a recording of at least so many seconds.
 
     The clips come in an order that the seed draws, each as often as any other, or once more.
     """

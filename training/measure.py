@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -106,8 +106,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         sys.stderr.write(f"measure: {error.filename or 'a file'} cannot be used: {error.strerror}\n")
         return 2
-    print(as_text(models, rows(models, HELD_OUT_VOICE)))
-    text = json.dumps({"models": [as_json(model) for model in models]}, indent=2, ensure_ascii=False)
+    table = rows(models, HELD_OUT_VOICE)
+    print(as_text(models, table))
+    fields = {"table": [asdict(row) for row in table], "models": [as_json(model) for model in models]}
+    text = json.dumps(fields, indent=2, ensure_ascii=False)
     given.output.write_text(text + "\n", encoding="utf-8")
     return 0
 

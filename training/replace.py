@@ -1,4 +1,4 @@
-"""Put a new model in the place of the present one, if it is better."""
+"""Put a new model in the place of the present one, with a page that says how good both are, if it is better."""
 
 import json
 import shutil
@@ -6,6 +6,16 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+_PAGE = """# parakeet-tdt-mini
+
+A small model for development and tests. It has only heard synthetic voices: on people's speech it is useless.
+[The embedded model](../docs/embedded-model.md) says how it was made. Both models transcribed the same recordings. ✗
+marks what exceeds its bar, and in brackets are 95 percent intervals.
+
+| | bar | this model | the one before |
+|---|---|---|---|
+"""
 
 SHIPPED = Path(__file__).parents[1] / "models" / "parakeet-tdt-mini"
 
@@ -32,12 +42,15 @@ def _rate(measures: Any, *path: str) -> float:  # noqa: ANN401 - of JSON
 def replace(model: Path, measures: Path, shipped: Path) -> bool:
     """Copy the model to the place of the shipped one if it is better, and tell whether it was.
 
+    The tables of both go into README.md beside it.
+
     Args:
         model: A baked model.
         measures: The file of `training.measure` about this model and, as the old one, the shipped one.
         shipped: The directory of the shipped model.
     """
-    new, old = json.loads(measures.read_text(encoding="utf-8"))["models"]
+    measured = json.loads(measures.read_text(encoding="utf-8"))
+    new, old = measured["models"]
     if not is_better(new, old):
         return False
     beside = shipped.with_name(f".{shipped.name}")
@@ -45,6 +58,8 @@ def replace(model: Path, measures: Path, shipped: Path) -> bool:
     shutil.copytree(model, beside)
     shutil.rmtree(shipped)
     beside.rename(shipped)
+    lines = ["| " + " | ".join([row["name"], row["bar"], *row["values"]]) + " |\n" for row in measured["table"]]
+    shipped.with_name("README.md").write_text(_PAGE + "".join(lines), encoding="utf-8")
     return True
 
 

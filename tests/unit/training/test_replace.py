@@ -21,15 +21,18 @@ def place(folder: Path, new: dict[str, Any]) -> tuple[bool, str, list[str]]:
         directory.mkdir(parents=True)
         (directory / "card.json").write_text(directory.name)
     (shipped / "only-in-the-old-one").touch()
-    file.write_text(json.dumps({"models": [new, measures(0.05, 0.10, 0.20)]}))
+    table = [{"name": "words wrong, %", "bar": "≤ 6", "values": ["4 (3 to 5)", "8 (7 to 9) ✗"]}]
+    file.write_text(json.dumps({"table": table, "models": [new, measures(0.05, 0.10, 0.20)]}))
     found = replace(model, file, shipped)
     names = sorted(path.name for path in (folder / "models").iterdir())
     return found, " ".join(sorted(path.name for path in shipped.iterdir())), names
 
 
 def test_a_better_model_takes_the_place(tmp_path: Path) -> None:
-    assert place(tmp_path, measures(0.04, 0.09, 0.19)) == (True, "card.json", ["mini"])
+    assert place(tmp_path, measures(0.04, 0.09, 0.19)) == (True, "card.json", ["README.md", "mini"])
     assert (tmp_path / "models" / "mini" / "card.json").read_text() == "new"
+    page = (tmp_path / "models" / "README.md").read_text()
+    assert page.endswith("|---|---|---|---|\n| words wrong, % | ≤ 6 | 4 (3 to 5) | 8 (7 to 9) ✗ |\n")
 
 
 @pytest.mark.parametrize("new", [(0.05, 0.09, 0.19), (0.04, 0.11, 0.19), (0.04, 0.09, 0.2)])
