@@ -128,6 +128,20 @@ def test_a_short_recording_has_one_sentence_and_a_long_one_several() -> None:
         assert len(long.samples) > 20 * SAMPLE_RATE
 
 
+def test_a_short_recording_is_filled_to_half_if_it_can_be() -> None:
+    lengths = {sentence.words: sentence.seconds for sentence in CORPUS}
+    assert min(lengths.values()) < 1.5
+    assert min(lengths[compose(CLEAN, 3.0, seed).words] for seed in range(20)) >= 1.5
+
+
+@pytest.mark.parametrize("effect", ["room", "background", "channel"])
+def test_what_happens_to_the_sound_leaves_the_words(effect: str) -> None:
+    for seed in range(4):
+        clean, changed = compose(CLEAN, 8.0, seed), compose(replace(CLEAN, **{effect: 1.0}), 8.0, seed)
+        assert (changed.words, changed.times) == (clean.words, clean.times)
+        assert np.abs(changed.samples - clean.samples).max() > 1e-4
+
+
 def test_pauses_and_silences_are_within_their_limits() -> None:
     longest = 0.0
     for seed in range(30):
@@ -157,6 +171,10 @@ def test_voices() -> None:
     only_others = replace(CLEAN, first_voice=0, change_of_voice=1)
     initials = {word[0] for seed in range(5) for word in compose(only_others, 20.0, seed).words}
     assert initials == {"b", "c"}
+    voices = [len({word[0] for word in compose(only_others, 20.0, seed).words}) for seed in range(5)]
+    assert max(voices) == 2
+    one_voice = replace(only_others, change_of_voice=0)
+    assert all(len({word[0] for word in compose(one_voice, 20.0, seed).words}) == 1 for seed in range(5))
     initials = {word[0] for seed in range(5) for word in compose(only_others, 20.0, seed, alone=True).words}
     assert initials == {"a"}
 

@@ -75,6 +75,8 @@ def test_recordings_are_measured_together() -> None:
     found = measure_joined(clips, [one, other], near_seconds=0.5)
     assert (found.words, found.seams, found.words_near) == (6, 2, 1)
     assert (found.joined, found.near, found.elsewhere) == (2 / 6, 1, 1 / 5)
+    assert found.caused_by_seams
+    assert found.caused_by_seams.points == pytest.approx(80)
 
 
 def test_without_seams_nothing_is_near_one() -> None:
