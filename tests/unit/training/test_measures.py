@@ -58,6 +58,8 @@ def test_each_bar_marks_what_exceeds_it() -> None:
     assert values["words in low noise: worker"] == "3 ✗"
     assert values["words in low noise: model"] == "4 ✗"
     assert values["words in white noise: worker / model"] == "2 / 4"
+    late = replace(GOOD, timing=TimingErrors(1000, 950, 41.0, 99.0, 40.0, 140.0))
+    assert marked(late) == ["word starts, joined: median / 95 percent, ms"]
 
 
 def test_a_model_that_hears_nothing_is_in_the_table() -> None:

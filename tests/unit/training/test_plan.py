@@ -33,6 +33,9 @@ def test_nothing_that_is_held_out_is_in_the_training() -> None:
     assert not sentences(found.training) & sentences(found.held_out)
     assert len(sentences(found.held_out)) == AMOUNTS.held_out
     assert found.shards == found.held_out + found.training
+    # So many of so few names and numbers are the same.
+    several = plan(TEXTS, NAMES, (), replace(AMOUNTS, numbers=5_000, held_out=400))
+    assert not sentences(several.training) & sentences(several.held_out)
 
 
 def test_every_voice_says_all_that_is_held_out() -> None:

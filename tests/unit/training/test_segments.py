@@ -30,8 +30,9 @@ def test_added_phoneme_belongs_to_the_word_before_it() -> None:
         [Segment("ax", 0.2, 1), Segment("b", 0.3, 0)],
         [Segment("ax", 0.2, None), Segment("b", 0.3, 0), Segment("b", 0.4, 1)],
         [Segment("ax", 0.2, 0), Segment("b", 0.3, 1), Segment("b", 0.4, 2)],
+        [Segment("ax", 0.2, 0), Segment("b", 0.3, 1), Segment("ax", 0.4, 0)],
     ],
-    ids=["missing", "order", "nobody's", "too many"],
+    ids=["missing", "order", "nobody's", "too many", "back"],
 )
 def test_segments_of_other_words_are_refused(segments: list[Segment]) -> None:
     assert word_times(segments, 2, PAUSES) is None

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import soxr
 from numpy.typing import NDArray
 from scipy.signal import butter, fftconvolve, sosfilt
 
@@ -88,6 +89,22 @@ def test_a_telephone_has_no_high_frequencies() -> None:
     assert max(level(samples, 4_200, 8_000) for samples in found) < 1e-3
 
 
+def test_only_some_telephones_have_8_bits() -> None:
+    given = speech_like(1.0)
+    narrow = soxr.resample(soxr.resample(given, SAMPLE_RATE, 8_000), 8_000, SAMPLE_RATE)
+    errors = [float(np.abs(telephone(given, draw(seed)) - narrow).max()) for seed in range(20)]
+    assert 8 <= sum(error > 1e-3 for error in errors) <= 19
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "low", "high"), [("mp3", "mp3", 16, 48), ("ogg", "libopus", 8, 24)], ids=["mp3", "opus"]
+)
+def test_a_lower_rate_loses_more(container: str, codec: str, low: int, high: int) -> None:
+    given = speech_like(2.0)
+    errors = [float(np.std(_through_codec(given, container, codec, rate) - given)) for rate in (low, high)]
+    assert errors[0] > 1.5 * errors[1]
+
+
 def test_a_law_rounds_quiet_samples_less_than_loud_ones() -> None:
     given = np.linspace(-1, 1, 10_001, dtype=np.float32)
     found = _a_law(given)
@@ -108,6 +125,11 @@ def test_a_room_has_an_echo_that_fades() -> None:
         early, late = found[132 : 132 + 1_600], found[132 + 11_200 :]
         assert np.abs(early).max() > 1e-3
         assert np.sum(late**2) < 1e-5 * np.sum(early**2)
+        echo = found[132 : np.flatnonzero(np.abs(found) > 2e-6)[-1] + 1]
+        tenth = len(echo) // 10
+        # By 60 dB over all of it, so by 54 between the middles of the first and the last tenth.
+        fall = 10 * np.log10(np.sum(echo[:tenth] ** 2) / np.sum(echo[-tenth:] ** 2))
+        assert fall == pytest.approx(54, abs=4)
 
 
 @pytest.mark.parametrize("sound", [noise, hum, tones])
