@@ -130,7 +130,7 @@ lock: ## Write the lock files anew from requirements*.in.
 	$(COMPILE) requirements-dev.in --output-file requirements-dev.txt
 	$(COMPILE) requirements-training.in --output-file requirements-training.txt
 
-clean: ## Remove everything that the other targets made.
+clean: ## Remove the environments and caches that the other targets made. Results stay.
 	rm -rf $(VENV) $(NODE:%=%/node_modules) .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info clients/python/build clients/python/src/*.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

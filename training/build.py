@@ -31,12 +31,21 @@ DESCRIPTION = (
     "For development and tests, not for people's speech: it has heard eight synthetic voices, and knows about 3,000 "
     "English words."
 )
+# On a CPU. Two processes of one thread are 1.5 times as fast as one process of two threads: most operations are too
+# small to be divided. More cores do not make them more, so that each run has the same batches: a batch of the longest
+# recordings has only two.
+_PROCESSES = 2
+
 LONGEST = 60.0  # seconds that the model takes in one pass; the longest recordings of the training have 40
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where a run keeps what it has made; it goes on from there after an interruption."""
+    """Where a run keeps what it has made; it goes on from there after an interruption.
+
+    Attributes:
+        folder: The folder, as an absolute path.
+    """
 
     folder: Path
 
@@ -54,6 +63,11 @@ class Workplace:
     def checkpoint(self) -> Path:
         """The state of the training."""
         return self.folder / "checkpoint.pt"
+
+    @property
+    def meeting(self) -> Path:
+        """The file through which the processes of a training find one another."""
+        return self.folder / "meeting"
 
     @property
     def nemo_file(self) -> Path:
@@ -74,19 +88,18 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--start-from", type=Path, help="a baked model with the same network, to start from its weights"
     )
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="on a CPU (default: one for each core)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     logging.setLevel(logging.ERROR)
 
-    place = Workplace(options.work)
+    place = Workplace(options.work.resolve())
     place.corpus.mkdir(parents=True, exist_ok=True)
     sentences = divide()
-    speak(sentences, place.corpus, options.processes)
+    speak(sentences, place.corpus)
     if not (place.tokenizer / "vocab.txt").exists():
         write_tokenizer((sentence for shard in sentences.training for sentence in shard.sentences), place.tokenizer)
     schedule = Schedule(batches=options.batches)
-    train(place, sentences, schedule, options.start_from, options.processes)
+    train(place, sentences.training, schedule, options.start_from)
     export(place.checkpoint, place.tokenizer, place.nemo_file)
     shutil.rmtree(place.model, ignore_errors=True)
     source = {"name": place.nemo_file.name, "sha256": sha256(place.nemo_file)}
@@ -100,40 +113,31 @@ def divide() -> Plan:
     return plan(text.glosses(), text.names(), never, Amounts())
 
 
-def speak(sentences: Plan, folder: Path, processes: int) -> None:
+def speak(sentences: Plan, folder: Path) -> None:
     """Let the voices say the shards that are not complete yet."""
     missing = [shard for shard in sentences.shards if not shard.is_written(folder)]
-    with ProcessPoolExecutor(processes) as pool, tqdm(total=len(missing), desc="speech", unit="shard") as bar:
+    with ProcessPoolExecutor() as pool, tqdm(total=len(missing), desc="speech", unit="shard") as bar:
         for done in as_completed([pool.submit(write, shard, voice, folder) for shard in missing]):
             done.result()
             bar.update()
 
 
-def train(place: Workplace, sentences: Plan, schedule: Schedule, start: Path | None, processes: int) -> None:
-    """Train on the GPU, or in as many processes as there are cores.
-
-    Two processes of one thread are 1.5 times as fast as one process of two threads: most operations are too small to
-    be divided.
-    """
+def train(place: Workplace, shards: tuple[Shard, ...], schedule: Schedule, start: Path | None) -> None:
+    """Train on the GPU, or in two processes."""
     if torch.cuda.is_available():
-        _train(Team(), place, sentences.training, schedule, start)
+        _train(Team(), place, shards, schedule, start)
         return
-    meeting = place.folder / "meeting"
-    meeting.unlink(missing_ok=True)
-    spawn(_train_in_team, (processes, meeting, place, sentences.training, schedule, start), nprocs=processes)
+    place.meeting.unlink(missing_ok=True)
+    spawn(_train_in_team, (place, shards, schedule, start), nprocs=_PROCESSES)
 
 
 def _train_in_team(
-    place_in_team: int,
-    size: int,
-    meeting: Path,
-    place: Workplace,
-    shards: tuple[Shard, ...],
-    schedule: Schedule,
-    start: Path | None,
+    place_in_team: int, place: Workplace, shards: tuple[Shard, ...], schedule: Schedule, start: Path | None
 ) -> None:
-    torch.distributed.init_process_group("gloo", init_method=meeting.as_uri(), rank=place_in_team, world_size=size)
-    _train(Team(size, place_in_team), place, shards, schedule, start)
+    torch.distributed.init_process_group(
+        "gloo", init_method=place.meeting.as_uri(), rank=place_in_team, world_size=_PROCESSES
+    )
+    _train(Team(_PROCESSES, place_in_team), place, shards, schedule, start)
 
 
 def _train(team: Team, place: Workplace, shards: tuple[Shard, ...], schedule: Schedule, start: Path | None) -> None:

@@ -180,7 +180,7 @@ def measure(directory: Path, recordings: Recordings, report: Callable[[str], Non
         voices = {voice: _rate(transcribe(group)) for voice, group in recordings.voices.items()}
     report(f"{directory.name}: scores")
     return Measures(
-        name=directory.name,
+        name=str(directory),
         fields=fields,
         windows=card.windows,
         clips={name: _rate(outcomes) for name, outcomes in clips.items()},

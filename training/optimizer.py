@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import nn
 
-# Matrices whose rows and columns are features. Those of the tokens and of the LSTM's four gates are not such.
+# Muon is for matrices whose rows and columns are features. Those of the tokens and of the LSTM's four gates are not
+# such. The position biases of the attention are no matrices either, but have two dimensions, and are learnt with it.
 _JOINT = ("joint.enc.weight", "joint.pred.weight")
 _DECAY = 1e-3
 

@@ -74,14 +74,15 @@ def plan(texts: Iterable[str], names: Sequence[str], never: Iterable[str], amoun
     words = Counter(text.bare(word) for sentence in natural for word in sentence.split())
     known_names = sorted(names, key=lambda name: -words[name])[: amounts.names]
     numbers = text.with_numbers_and_names(known_names, amounts.numbers, seed)
-    trigrams = text.Trigrams(natural).sentences(amounts.trigrams, seed)
-
     not_heard = set(never)
     natural = sorted(set(natural) - not_heard)
     draw.shuffle(natural)
     tenth = amounts.held_out // 10
     held_out = natural[: amounts.held_out - tenth] + [number for number in numbers[:tenth] if number not in not_heard]
-    heard = list(dict.fromkeys(natural[amounts.held_out - tenth :] + numbers[tenth:] + trigrams))
+    natural = natural[amounts.held_out - tenth :]
+    # Without what is held out: the model repeats long parts of the sentences that it was made of.
+    trigrams = text.Trigrams(natural).sentences(amounts.trigrams, seed)
+    heard = list(dict.fromkeys(natural + numbers[tenth:] + trigrams))
     not_heard.update(held_out)
     heard = [sentence for sentence in heard if sentence not in not_heard]
     draw.shuffle(heard)

@@ -32,7 +32,7 @@ class Mix:
 
     Attributes:
         empty: Probability that nobody speaks.
-        cut: Probability that a recording of more than 5 s begins and ends anywhere, even within a word, as a window of
+        cut: Probability that a recording of 6 s or more begins and ends anywhere, even within a word, as a window of
             a long recording does.
         change_of_voice: Probability that the voice is drawn anew before a sentence.
         first_voice: Probability that the voice that is drawn is the first one.
@@ -58,7 +58,7 @@ class Mix:
     most_pause: float = 2.0
 
 
-# Seconds. A shorter recording has one sentence; one that is to be cut is made so much longer before.
+# Seconds. A shorter recording has one sentence. One that is to be cut is first made longer by this.
 _SEVERAL = 6.0
 
 
@@ -121,6 +121,8 @@ class Composer:
             times += [(now + start, now + end) for start, end in said]
             now += (len(samples) + len(pause)) / SAMPLE_RATE
         end = times[-1][1] + silence if words else seconds
+        if words:
+            pieces.pop()  # the pause behind the last sentence
         samples = np.concatenate(pieces)[: round(total * SAMPLE_RATE)]
         samples = np.pad(samples, (0, max(0, round(min(end, total) * SAMPLE_RATE) - len(samples))))
         loudest = np.float32(np.abs(samples).max(initial=0.05))

@@ -53,13 +53,15 @@ def replace(model: Path, measures: Path, shipped: Path) -> bool:
     new, old = measured["models"]
     if not is_better(new, old):
         return False
-    beside = shipped.with_name(f".{shipped.name}")
-    shutil.rmtree(beside, ignore_errors=True)
-    shutil.copytree(model, beside)
-    shutil.rmtree(shipped)
-    beside.rename(shipped)
+    coming, going = (shipped.with_name(f".{shipped.name}.{which}") for which in ("new", "old"))
+    for left in (coming, going):
+        shutil.rmtree(left, ignore_errors=True)
+    shutil.copytree(model, coming)
     lines = ["| " + " | ".join([row["name"], row["bar"], *row["values"]]) + " |\n" for row in measured["table"]]
     shipped.with_name("README.md").write_text(_PAGE + "".join(lines), encoding="utf-8")
+    shipped.rename(going)
+    coming.rename(shipped)
+    shutil.rmtree(going)
     return True
 
 

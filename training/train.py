@@ -21,6 +21,9 @@ from training.voice import SAMPLE_RATE
 
 BLANK = VOCABULARY
 
+# What is drawn: one more number of the seed. It is not 0, as NumPy takes a seed for the same with zeros behind it.
+_LENGTH, _RECORDING, _MASK = 1, 2, 3
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -66,7 +69,7 @@ class Team:
     place: int = 0
 
     def average(self, parameters: Sequence[torch.nn.Parameter]) -> None:
-        """Replace the gradients by their mean over all processes."""
+        """Replace the gradients by their mean over all processes, whose shares may differ by one recording."""
         if self.size == 1:
             return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -103,11 +106,11 @@ class Batches(Dataset[Batch]):
     def __getitem__(self, number: int) -> Batch:
         """Return this process's share of a batch."""
         schedule, team = self._schedule, self._team
-        seconds = lengths(np.random.default_rng([schedule.seed, number]))
+        seconds = lengths(np.random.default_rng([schedule.seed, number, _LENGTH]))
         count = max(team.size, round(schedule.batch_seconds / seconds))
         alone = number < schedule.first_voice_batches
         recordings = [
-            self._composer.compose(seconds, np.random.default_rng([schedule.seed, number, place]), alone)
+            self._composer.compose(seconds, np.random.default_rng([schedule.seed, number, _RECORDING, place]), alone)
             for place in range(team.place, count, team.size)
         ]
         return Batch(
@@ -191,7 +194,7 @@ class Training:
         return loss.item()
 
     def _loss(self, batch: Batch) -> torch.Tensor:
-        """Return the cross-entropy of the labels and half that of the durations, over all decisions of the batch."""
+        """Return the cross-entropy of the labels and half that of the durations, over all decisions of a share."""
         network, device = self.network, self._device
         counts = torch.tensor([len(samples) for samples in batch.samples], device=device)
         signal = _padded([torch.from_numpy(samples) for samples in batch.samples]).to(device)
@@ -201,7 +204,7 @@ class Training:
                 _mask(
                     features,
                     feature_counts.tolist(),
-                    np.random.default_rng([self._schedule.seed, self._batch, 0, self._team.place]),
+                    np.random.default_rng([self._schedule.seed, self._batch, _MASK, self._team.place]),
                 )
         encoded, _ = network.encoder(audio_signal=features, length=feature_counts)
         tokens = [torch.from_numpy(steps.tokens) for steps in batch.steps]

@@ -17,17 +17,19 @@ from cpu import CPU
 from parakeet_worker.bake.convert import ModelDescription, bake
 from project import MODEL_DIR, read_clips
 from tone_voice import tone_corpus
+from training import build
 from training.export import export
 from training.initial import start_from
 from training.labels import frames
 from training.network import MEL_BINS, VOCABULARY, new_network, write_tokenizer
+from training.plan import Plan
 from training.recordings import Composer, Mix
 from training.train import Batch, Batches, Schedule, Team, Training, _mask
 
 TOKENIZER = MODEL_DIR / "tokenizer"
 # All batches of this seed have recordings of less than 5 s.
 SCHEDULE = Schedule(
-    batches=4, batch_seconds=8, warmup=2, masked_after=1, first_voice_batches=2, saved_every=2, seed=1420
+    batches=4, batch_seconds=8, warmup=2, masked_after=1, first_voice_batches=2, saved_every=2, seed=3381
 )
 DEVICE = CPU.device
 ALONE = Team()
@@ -166,6 +168,61 @@ def test_gradients_of_two_processes_are_averaged(tmp_path: Path) -> None:
         for found in mean:
             torch.testing.assert_close(found[number], expected)
         assert not torch.equal(own[0][number], own[1][number])
+
+
+def learn(team: Team, folder: Path) -> None:
+    torch.set_num_threads(1)
+    run = training(folder / "together.pt", team=team)
+    run.run(batches(SCHEDULE, team), 0, say_nothing)
+    torch.save(run.network.state_dict(), folder / f"weights{team.place}")
+
+
+def test_two_processes_train_one_network(tmp_path: Path) -> None:
+    in_processes(2, learn, tmp_path)
+    one, other = (torch.load(tmp_path / f"weights{place}") for place in (0, 1))
+    saved = torch.load(tmp_path / "together.pt", weights_only=True)
+    assert saved["batch"] == SCHEDULE.batches
+    start = network().state_dict()
+    learnt = [name for name, _ in network().named_parameters()]
+    assert all(torch.equal(one[name], other[name]) for name in learnt)
+    assert all(torch.equal(one[name], saved["network"][name]) for name in learnt)
+    assert not torch.equal(one["joint.enc.weight"], start["joint.enc.weight"])
+
+
+def test_the_processes_meet_in_a_folder_that_is_named_relatively(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made: list[build.Workplace] = []
+    monkeypatch.setattr(build, "divide", lambda: Plan((), ()))
+    monkeypatch.setattr(build, "speak", lambda *_: None)
+    monkeypatch.setattr(build, "write_tokenizer", lambda *_: None)
+
+    def train(place: build.Workplace, *_: object) -> None:
+        made.append(place)
+        raise InterruptedError
+
+    monkeypatch.setattr(build, "train", train)
+    with pytest.raises(InterruptedError):
+        build.main(["work"])
+    assert made[0].meeting.as_uri() == (tmp_path / "work" / "meeting").as_uri()
+
+
+def test_what_is_drawn_of_a_batch_has_streams_of_its_own() -> None:
+    # Whether the first recording of a batch is empty must not depend on how long the batch's recordings are.
+    schedule = Schedule(batches=400, batch_seconds=4)
+    composer = Composer(tone_corpus(["a-first"], 8), "a-first", Mix(empty=0.5, channel=0, room=0, background=0))
+    processor = SentencePieceProcessor(model_file=str(TOKENIZER / "tokenizer.model"))
+    found = Batches(composer, processor, schedule, ALONE)
+    is_long, is_empty = [], []
+    for number in range(150):
+        batch = found[number]
+        is_long.append(len(batch.samples[0]) > 8 * 16_000)
+        is_empty.append(not len(batch.steps[0].tokens))
+    long_ones = [empty for empty, long in zip(is_empty, is_long, strict=True) if long]
+    short_ones = [empty for empty, long in zip(is_empty, is_long, strict=True) if not long]
+    assert 0.3 < sum(long_ones) / len(long_ones) < 0.7
+    assert 0.3 < sum(short_ones) / len(short_ones) < 0.7
 
 
 def test_masks_are_small_and_depend_on_the_draw_alone() -> None:

@@ -34,8 +34,21 @@ def test_nothing_that_is_held_out_is_in_the_training() -> None:
     assert len(sentences(found.held_out)) == AMOUNTS.held_out
     assert found.shards == found.held_out + found.training
     # So many of so few names and numbers are the same.
-    several = plan(TEXTS, NAMES, (), replace(AMOUNTS, numbers=5_000, held_out=400))
+    several = plan(TEXTS, NAMES, (), replace(AMOUNTS, numbers=5_000, held_out=70))
     assert not sentences(several.training) & sentences(several.held_out)
+
+
+def test_trigrams_are_not_made_of_what_is_held_out() -> None:
+    # Each text has a word of its own, which only a model that was made of this text says.
+    own = [f"{one}uu{other}" for one in "bcdfghklmn" for other in "prstvwxz"]
+    texts = [f"{text} with a {word} there" for text, word in zip(TEXTS, own, strict=True)]
+    found = plan(texts, NAMES, (), replace(AMOUNTS, words=200, trigrams=200))
+
+    def owned(said: set[str]) -> set[str]:
+        return {word for sentence in said for word in sentence.split() if word in own}
+
+    assert len(owned(sentences(found.held_out))) > 30
+    assert not owned(sentences(found.held_out)) & owned(sentences(found.training))
 
 
 def test_every_voice_says_all_that_is_held_out() -> None:
