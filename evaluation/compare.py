@@ -12,10 +12,10 @@ from scoring import WordErrors, count_errors
 RESAMPLES = 10_000
 _SEED = 2004
 
-# So many drawn numbers are held at a time: 32 MB.
+# At most this many drawn numbers are held at a time, in 32 MB, and as much again for each value that they select.
 _DRAWN = 4_000_000
 
-# So many of the utterances that only one result has are named.
+# At most this many of the utterances that only one result has are named.
 _NAMED = 3
 
 
@@ -28,7 +28,7 @@ class Comparison:
     """Two word error rates, and how sure their difference is. Rates are errors for each word of the references.
 
     Attributes:
-        utterances: Number of utterances, the same in both.
+        utterances: Number of utterances that have words, the same in both.
         words: Number of words of their references.
         first: Rate of the first result.
         second: Rate of the second.

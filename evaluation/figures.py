@@ -14,7 +14,7 @@ from timing import TimingErrors, measure_timing
 Facts = Sequence[tuple[str, str]]
 """Names of figures with their values, as people read them."""
 
-# So many failures are listed in the terminal; the results have all.
+# At most this many failures are listed in the terminal; the results have all.
 _LISTED = 20
 
 

@@ -49,7 +49,7 @@ def read_manifest(path: Path, limit: int | None = None) -> list[Utterance]:
         limit: How many utterances are read at most.
 
     Raises:
-        ManifestError: The file cannot be read, or a line is none of an utterance.
+        ManifestError: The file cannot be read, or a line does not describe an utterance.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
@@ -65,7 +65,7 @@ def read_manifest(path: Path, limit: int | None = None) -> list[Utterance]:
         try:
             utterance = _utterance(_object(line), path.parent)
             if utterance.id in utterances:
-                raise ManifestError(f"the id is that of line {numbers[utterance.id]}, too: give each line an id")  # noqa: TRY301
+                raise ManifestError(f"line {numbers[utterance.id]} has the same id: give each line its own")  # noqa: TRY301
         except ManifestError as error:
             raise ManifestError(f"{path.name}, line {number}: {error}") from None
         utterances[utterance.id], numbers[utterance.id] = utterance, number

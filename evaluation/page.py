@@ -92,7 +92,7 @@ def write_page(
         script=script,
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
     )
-    # A text of a manifest can contain half of a surrogate pair, which is no character.
+    # A transcript can contain half of a surrogate pair, which is no character.
     path.write_bytes(page.encode("utf-8", "replace"))
 
 
@@ -161,7 +161,7 @@ def _counts(utterance: _Utterance) -> str:
 
 def _stretch(excerpt: Excerpt, errors: int) -> str:
     where = f"{clock(excerpt.start)} to {clock(excerpt.end)}"
-    return f"Shown is {where}, the stretch with the most errors: {excerpt.errors} of {errors}."
+    return f"Shown is {where}, with {excerpt.errors} of {errors} errors."
 
 
 def _diff(excerpt: Excerpt) -> str:

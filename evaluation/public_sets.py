@@ -151,7 +151,7 @@ def _download(rows: Any, folder: Path) -> Iterator[Utterance]:  # noqa: ANN401 -
     """Yield the utterances of those rows that the manifest does not have yet, each after it has been added to it.
 
     Raises:
-        SetError: The hub could not be read any further.
+        SetError: The hub could not be read any further, or a row has no text or no audio.
     """
     path = folder / _MANIFEST
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
@@ -167,7 +167,10 @@ def _download(rows: Any, folder: Path) -> Iterator[Utterance]:  # noqa: ANN401 -
             given = str(row.get("id") or number)
             id_ = given if given not in ids else f"{given}-{number}"
             ids.add(id_)
-            audio = _write_audio(row["audio"], folder / f"{number:06}")
+            try:
+                audio = _write_audio(row["audio"], folder / f"{number:06}")
+            except (KeyError, TypeError, soundfile.LibsndfileError) as error:
+                raise SetError(f"row {number} of the set has no `audio` that libsndfile reads") from error
             duration = row.get("audio_length_s")
             record = {"id": id_, "audio": audio, "text": text, "duration": duration, "row": number}
             manifest.write(json.dumps(record, ensure_ascii=False) + "\n")

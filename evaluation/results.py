@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-_URL = re.compile("https?:|data:", re.IGNORECASE)
+_URL = re.compile("https?://|data:", re.IGNORECASE)
 
 
 class DamagedResultsError(ValueError):
@@ -103,7 +103,8 @@ class ResultsFile:
         record = asdict(outcome)
         if not is_url(outcome.audio):
             record["audio"] = Path(os.path.relpath(outcome.audio, self._folder)).as_posix()
-        line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
+        # A transcript can contain half of a surrogate pair, which is no character.
+        line = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
         with self._lock:
             self._file.write(line)
             self._file.flush()

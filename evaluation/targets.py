@@ -269,7 +269,7 @@ class ServerTarget:
         return _transcript(answer)
 
     def _ask(self, job_input: Mapping[str, Any], attempts: int) -> tuple[Mapping[str, Any], float]:
-        """Return the output of a job, which is sent so many times at most, and the seconds until it came.
+        """Return the output of a job, which is sent at most `attempts` times, and the seconds until it came.
 
         Raises:
             TranscriptionError: It has none, or the server does not answer.

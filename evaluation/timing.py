@@ -49,7 +49,7 @@ def measure_timing(outcomes: Iterable[Outcome]) -> TimingErrors | None:
 def match_words(reference: Sequence[WordTime], hypothesis: Sequence[WordTime]) -> list[tuple[WordTime, WordTime]]:
     """Return the words of a reference that were heard, each with the word of the transcript that it was aligned with.
 
-    Words are the same if they are once each of them is normalised. So `twenty one` is not found in `21`.
+    Two words match if their normalised forms are equal. So `twenty one` is not found in `21`.
     """
     expected, found = _normalised(reference), _normalised(hypothesis)
     matches = []

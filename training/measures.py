@@ -35,7 +35,7 @@ class Invented:
 
     Attributes:
         worker: Words in the worker's transcript. The worker does not give the model windows without sound.
-        model: Words that the model hears in all windows, each as long as the longest of its card, one by one.
+        model: Words that the model hears in windows without overlap, each as long as the longest of its card.
     """
 
     worker: int

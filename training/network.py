@@ -20,7 +20,7 @@ _PREDICTION = _JOINT = 256
 
 
 def write_tokenizer(sentences: Iterable[str], folder: Path) -> None:
-    """Train a byte pair encoding of 256 tokens, and write it as NeMo reads it. Its files name no other file."""
+    """Train a byte pair encoding of 256 tokens, and write it as NeMo reads it. The files contain no paths."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sentences),
@@ -28,7 +28,7 @@ def write_tokenizer(sentences: Iterable[str], folder: Path) -> None:
         vocab_size=VOCABULARY,
         model_type="bpe",
         character_coverage=1.0,
-        # Some are in no sentence, and a key term or a name may have them.
+        # Characters that may be in no sentence, but in key terms or names.
         required_chars=string.ascii_letters + string.digits + "-',.?!",
         bos_id=-1,
         eos_id=-1,

@@ -176,7 +176,7 @@ def _trimmed(sentence: Spoken, faster: float, draw: Draw) -> tuple[Samples, tupl
 def _through(samples: Samples, mix: Mix, draw: Draw, loudest: np.float32) -> Samples:
     """Return the samples with the echo of a room, a background, and the losses of a channel, as the mix has them.
 
-    `loudest` is the largest sample of the speech; the background is so many dB below it.
+    `loudest` is the largest sample of the speech. The level of the background is 15 to 65 dB below it.
     """
     if draw.random() < mix.room:
         samples = room(samples, draw)

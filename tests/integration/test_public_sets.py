@@ -126,6 +126,21 @@ def test_a_hub_that_gives_nothing(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "audio",
+    [{"bytes": b"no audio", "path": "x.wav"}, {"bytes": None, "path": "x.wav"}, None],
+    ids=["damaged", "elsewhere", "none"],
+)
+def test_a_set_without_audio(
+    hub: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], audio: Any
+) -> None:
+    row = {"text": "Said.", "id": "one"} | ({"audio": audio} if audio else {})
+    datasets.Dataset.from_list([row, row]).to_parquet(tmp_path / "rows.parquet")
+    monkeypatch.setattr("evaluate._CACHE", tmp_path)
+    assert main(["--set", "ami", "--output", str(tmp_path / "out")]) == 2
+    assert "row 0 of the set has no `audio` that libsndfile reads" in capsys.readouterr().err
+
+
 def test_the_names_of_sets() -> None:
     assert len(SETS) == 8
     assert find_set("openslr/librispeech_asr:clean:test.x").split == "test.x"

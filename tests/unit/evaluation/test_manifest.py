@@ -59,7 +59,7 @@ GOOD = {"audio": "a.flac", "text": "One."}
         ({"audio": "a.flac"}, "text must be a text"),
         (GOOD | {"text": None}, "text must be a text"),
         (GOOD | {"id": ""}, "id must be a text"),
-        (GOOD, "the id is that of line 1, too: give each line an id"),
+        (GOOD, "line 1 has the same id: give each line its own"),
         (GOOD | {"id": "b", "duration": "1"}, "duration must be a number of seconds"),
         (GOOD | {"id": "b", "duration": True}, "duration must be a number of seconds"),
         (GOOD | {"id": "b", "duration": 10**400}, "duration must be a number of seconds"),

@@ -21,6 +21,12 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read_results(tmp_path / "r.jsonl") == [one, failed]
 
 
+def test_half_a_surrogate_pair_stops_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "r.jsonl", outcome("one", hypothesis="a \ud800 b"))
+    (found,) = read_results(tmp_path / "r.jsonl")
+    assert found.hypothesis == "a ? b"
+
+
 def test_paths_are_relative_so_a_folder_can_be_moved(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     here = outcome(audio=str(tmp_path / "old" / "clips" / "a.flac"))
