@@ -146,7 +146,7 @@ def _cost(cost: Cost) -> list[tuple[str, str]]:
     if cost.worker_seconds is None:
         rows.append(("Worker time", "not known: the target does not tell it"))
         return rows
-    workers = "workers without names, taken for one" if cost.workers is None else _counted(cost.workers, "worker")
+    workers = "workers without names, taken for one" if cost.workers is None else counted(cost.workers, "worker")
     rows.append(("Worker time", f"{cost.worker_seconds:.1f} s, {workers}"))
     if cost.rtfx is not None:
         rows.append(("RTFx by worker time", f"{cost.rtfx:.1f}"))
@@ -215,5 +215,6 @@ def _interval(interval: tuple[float, float] | None) -> str:
     return f" (95 percent: {interval[0] * 100:.2f} to {interval[1] * 100:.2f})" if interval else ""
 
 
-def _counted(count: int, name: str) -> str:
-    return f"{count} {name}" + "s" * (count != 1)
+def counted(count: int, name: str) -> str:
+    """Return a number of things with their name, in the plural where it is needed."""
+    return f"{count:,} {name}" + "s" * (count != 1)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from excerpt import Excerpt, Kind, ScoredPair, choose_excerpt, kind_of
+from figures import counted
 from page_audio import compress, is_remote, read_samples
 from parakeet_worker.asr.types import SAMPLE_RATE
 from parakeet_worker.errors import JobError
@@ -111,7 +112,7 @@ def _facts(facts: Iterable[tuple[str, str]]) -> str:
 def _utterances(wrong: Sequence[_Utterance], transcribed: int, worst: int) -> str:
     """Return the section of the utterances with errors, which are in the order of the page."""
     if not wrong:
-        return f"<h2>Errors</h2>\n<p>{_count(transcribed, 'utterance')} transcribed, none with an error.</p>"
+        return f"<h2>Errors</h2>\n<p>{counted(transcribed, 'utterance')} transcribed, none with an error.</p>"
     shown = wrong[:worst]
     cards, left = [], _AUDIO_CHARACTERS
     for place, utterance in enumerate(shown, 1):
@@ -120,9 +121,9 @@ def _utterances(wrong: Sequence[_Utterance], transcribed: int, worst: int) -> st
         left -= used
     which = "All of them are below" if len(shown) == len(wrong) else f"The worst {len(shown)} are below"
     return (
-        f"<h2>Worst utterances</h2>\n<p>{len(wrong)} of {_count(transcribed, 'utterance')} have errors. {which}: those "
-        f"with the most errors first, and of those with as many, the one with the higher error rate.</p>\n{_LEGEND}\n"
-        + "\n".join(cards)
+        f"<h2>Worst utterances</h2>\n<p>{len(wrong)} of {counted(transcribed, 'utterance')} have errors. {which}: "
+        "those with the most errors first, and of those with as many, the one with the higher error rate.</p>\n"
+        f"{_LEGEND}\n" + "\n".join(cards)
     )
 
 
@@ -152,11 +153,9 @@ def _counts(utterance: _Utterance) -> str:
     kinds = ", ".join(f"{utterance.errors[kind]} {name}" for kind, name in names.items() if utterance.errors[kind])
     count = utterance.errors.total()
     if not utterance.words:
-        return f"<strong>{_count(count, 'error')}</strong> ({kinds}); the reference has no words"
-    rate = count / utterance.words
-    return (
-        f"<strong>{_count(count, 'error')}</strong> ({kinds}) in {_count(utterance.words, 'word')}: {100 * rate:.1f} %"
-    )
+        return f"<strong>{counted(count, 'error')}</strong> ({kinds}); the reference has no words"
+    rate = f"{100 * count / utterance.words:.1f} %"
+    return f"<strong>{counted(count, 'error')}</strong> ({kinds}) in {counted(utterance.words, 'word')}: {rate}"
 
 
 def _stretch(excerpt: Excerpt, errors: int) -> str:
@@ -233,11 +232,7 @@ def _failures(failed: Sequence[Outcome]) -> str:
         for outcome, (code, message) in zip(failed, causes, strict=True)
     )
     return (
-        f"<h2>Failed utterances</h2>\n<p>{_count(len(failed), 'utterance')} without a transcript: "
+        f"<h2>Failed utterances</h2>\n<p>{counted(len(failed), 'utterance')} without a transcript: "
         f"{', '.join(f'{count} {escape(code)}' for code, count in codes)}.</p>\n"
         f'<div class="failed"><table>\n<tr><th>Utterance</th><th>Code</th><th>Message</th></tr>\n{rows}\n</table></div>'
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

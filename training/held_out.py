@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from manifest import Utterance, read_manifest
 from results import WordTime
 from training.corpus import Shard, Spoken, read
+from training.plan import held_out_shard
 from training.sounds import coloured, hum
 from training.voice import SAMPLE_RATE
 
@@ -46,7 +47,7 @@ def held_out(voice: str, folder: Path) -> list[Spoken]:
         FileNotFoundError: The corpus in the folder does not have them.
     """
     # What a shard says, and how, only matters until it is written.
-    return read([Shard(f"held-out-{voice}", voice, (), 0)], folder)
+    return read([Shard(held_out_shard(voice), voice, (), 0)], folder)
 
 
 def read_clips(manifest: Path, voice: str) -> list[Spoken]:

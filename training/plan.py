@@ -59,6 +59,11 @@ class Plan:
         return self.held_out + self.training
 
 
+def held_out_shard(voice: str) -> str:
+    """Return the name of the shard of a voice's held-out sentences."""
+    return f"held-out-{voice}"
+
+
 def plan(texts: Iterable[str], names: Sequence[str], never: Iterable[str], amounts: Amounts, seed: int = 1) -> Plan:
     """Return which voice says which sentences, for the training and to measure with.
 
@@ -94,7 +99,7 @@ def plan(texts: Iterable[str], names: Sequence[str], never: Iterable[str], amoun
     for number, voice in enumerate(OTHER_VOICES):
         training.append(Shard(voice, voice, tuple(draw.sample(heard, amounts.of_others)), seed + 100 + number))
     measured = [
-        Shard(f"held-out-{voice}", voice, tuple(held_out), seed + 200)
+        Shard(held_out_shard(voice), voice, tuple(held_out), seed + 200)
         for voice in (FIRST_VOICE, *OTHER_VOICES, HELD_OUT_VOICE)
     ]
     return Plan(tuple(training), tuple(measured))

@@ -1,6 +1,7 @@
 """All voices by name: that of hibari-tts and those of Debian's packages."""
 
 from training.debian_voices import VOICES
+from training.plan import FIRST_VOICE
 from training.voice import Voice
 
 
@@ -11,7 +12,7 @@ def voice(name: str) -> Voice:
         KeyError: There is no such voice.
         MissingProgramError: The voice is not installed.
     """
-    if name == "hibari":
+    if name == FIRST_VOICE:
         from training.hibari_voice import HibariVoice
 
         return HibariVoice()
