@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from loopback import LoopbackServer
 from project import MODEL_DIR, Clip, check_schema, read_clips
@@ -17,6 +18,10 @@ from runpod_platform import Platform, worker_process
 if TYPE_CHECKING:
     from parakeet_worker.model.recognizer import PlainRecognizer
     from parakeet_worker.serverless.worker import Worker
+
+# How long an example takes on a busy machine says nothing.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 # A worker refuses them, and the tests need none.
 for variable in ("http_proxy", "https_proxy", "all_proxy"):

@@ -12,7 +12,7 @@ from parakeet_worker.errors import JobError
 GOOD = {container: encode(tone(0.3), container=container) for container in ("WAV", "FLAC")}
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     st.sampled_from(["WAV", "FLAC"]),
     st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=6)), max_size=5),

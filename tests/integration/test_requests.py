@@ -22,7 +22,7 @@ URLS = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.one_of(JSON, st.fixed_dictionaries({"input": st.one_of(JSON, st.dictionaries(FIELD, JSON | URLS))})))
 def test_whatever_comes_gets_an_envelope(ask: Any, job: Any) -> None:
     answer = ask(job)

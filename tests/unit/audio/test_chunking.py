@@ -47,7 +47,7 @@ def test_nothing_is_one_empty_window(given_blocks: Any) -> None:
     assert (stretch, len(window)) == (WindowSpan(), 0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seconds=st.floats(0, 40),
     size=st.integers(1_000, 200_000),

@@ -97,7 +97,7 @@ def test_no_words_are_a_valid_file() -> None:
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     words=st.lists(
         st.one_of(st.sampled_from(SPECIAL), st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1))

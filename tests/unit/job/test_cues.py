@@ -110,14 +110,14 @@ def speech(draw: st.DrawFn, max_size: int = 40) -> list[Span]:
     return words
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(speech(), st.one_of(st.just(DEFAULT), limits()), st.floats(0, 5))
 def test_all_words_are_in_cues_that_keep_to_their_limits(words: list[Span], limits: CueLimits, after: float) -> None:
     duration = words[-1].end + after
     check(make_cues(words, duration, limits), words, duration, limits)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(TEXTS, st.floats(0, 5), st.floats(0, 5)), max_size=30), limits())
 def test_damaged_times_lose_nothing(entries: list[tuple[str, float, float]], limits: CueLimits) -> None:
     words = [Span(*entry) for entry in entries]
@@ -169,7 +169,7 @@ def quick_speech(draw: st.DrawFn) -> list[Span]:
     return words
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     quick_speech(),
     st.builds(CueLimits, max_line=st.integers(10, 20), max_lines=st.integers(1, 2), max_duration=st.just(2.0)),
