@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from chart import document, number, text  # noqa: E402
 
 # A bundled clip that the bundled model transcribes right, and whose words are long enough for the numbers below them.
-CLIP = ROOT / "tests" / "speech" / "clip24.flac"
+CLIP = ROOT / "tests" / "speech" / "clip27.flac"
 PICTURE = ROOT / "docs" / "timeline.svg"
 
 _WIDTH, _MARGIN = 900, 20

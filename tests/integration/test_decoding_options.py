@@ -102,7 +102,7 @@ def test_half_of_the_rare_words_that_are_missed_are_found_with_their_term(
     recognizer: PlainRecognizer, nemo: Any
 ) -> None:
     decode = key_terms.plain_decode(recognizer)
-    cases = key_terms.missed_words(decode, levels_db=(14, 10, 6, 3))
+    cases = key_terms.missed_words(decode, levels_db=(14, 10, 6, 3, 0))
     assert len(cases) >= 30
     found = key_terms.share_found(decode, cases[:30])
     assert found >= 0.5

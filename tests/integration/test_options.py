@@ -55,11 +55,11 @@ def test_nothing_is_added_that_was_not_asked_for(ask: Any, clips: list[Clip]) ->
 
 def test_everything_of_a_long_recording(ask: Any, long_url: str) -> None:
     plain = ask({"input": {"audio_url": long_url, "timestamps": True}})
-    answer = ask({"input": {"audio_url": long_url, "segment_pause": 0.4} | EVERYTHING})
+    answer = ask({"input": {"audio_url": long_url, "segment_pause": 0.1} | EVERYTHING})
     words = [entry["word"] for entry in answer["timestamps"]["word"]]
     assert words == answer["text"].split() == plain["text"].split()
     assert all("confidence" in entry for entry in answer["timestamps"]["word"])
-    for pause, each in ((2, plain), (0.4, answer)):
+    for pause, each in ((2, plain), (0.1, answer)):
         segments, spans = each["timestamps"]["segment"], each["timestamps"]["word"]
         assert " ".join(segment["segment"] for segment in segments) == each["text"]
         assert max(segment["end"] - segment["start"] for segment in segments) <= 30
