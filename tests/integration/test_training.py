@@ -128,17 +128,20 @@ def test_the_network_learns(tmp_path: Path) -> None:
     assert losses[-1] < 0.7 * losses[0]
 
 
-def in_processes(count: int, work: Callable[[Team, Path], None], folder: Path) -> None:
-    """Run work in processes that can average with one another, and raise if one of them fails."""
+def run(work: Callable[[Team, Path], None], team: Team, folder: Path) -> None:
+    torch.distributed.init_process_group(
+        "gloo", init_method=(folder / "meeting").as_uri(), rank=team.place, world_size=team.size
+    )
+    work(team, folder)
 
-    def run(place: int) -> None:
-        torch.distributed.init_process_group(
-            "gloo", init_method=(folder / "meeting").as_uri(), rank=place, world_size=count
-        )
-        work(Team(count, place), folder)
 
-    context = multiprocessing.get_context("fork")  # a fresh process would import NeMo again, for ten seconds
-    processes = [context.Process(target=run, args=(place,)) for place in range(count)]
+def in_processes(count: int, work: Callable[[Team, Path], None], folder: Path, method: str = "fork") -> None:
+    """Run work in processes that can average with one another, and raise if one of them fails.
+
+    A fresh process imports NeMo, for ten seconds. A fork cannot compute gradients where its parent has done so.
+    """
+    context: Any = multiprocessing.get_context(method)
+    processes = [context.Process(target=run, args=(work, Team(count, place), folder)) for place in range(count)]
     for process in processes:
         process.start()
     for process in processes:
@@ -178,7 +181,7 @@ def learn(team: Team, folder: Path) -> None:
 
 
 def test_two_processes_train_one_network(tmp_path: Path) -> None:
-    in_processes(2, learn, tmp_path)
+    in_processes(2, learn, tmp_path, "spawn")
     one, other = (torch.load(tmp_path / f"weights{place}") for place in (0, 1))
     saved = torch.load(tmp_path / "together.pt", weights_only=True)
     assert saved["batch"] == SCHEDULE.batches
