@@ -43,6 +43,9 @@ _TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 # For the first request: who has not started the server should not wait a minute to hear it.
 _FIRST_ATTEMPTS = 2
 
+# The setting of RunPod's SDK, which the worker's log follows.
+_LOG_LEVEL = "RUNPOD_LOG_LEVEL"
+
 # What `model_info` says of the model and of what runs it.
 _MODEL_FIELDS = ("model", "version", "engine", "device", "precision")
 
@@ -129,7 +132,7 @@ def open_target(name: str, pace: Pace | None = None) -> Iterator[Target]:
     """
     pace = pace or Pace()
     if name == HERE:
-        with _open_here(pace) as here:
+        with _quiet(), _open_here(pace) as here:
             yield here
     elif is_url(name):
         if "api.runpod.ai" in name:
@@ -202,9 +205,20 @@ class HandlerTarget:
 
 
 @contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the worker from writing its log, which would break the progress bar. What failed is in the results."""
+    if _LOG_LEVEL in os.environ:
+        yield
+        return
+    os.environ[_LOG_LEVEL] = "ERROR"
+    try:
+        yield
+    finally:
+        del os.environ[_LOG_LEVEL]
+
+
+@contextmanager
 def _open_here(pace: Pace) -> Iterator[HandlerTarget]:
-    # The worker's log would break the progress bar; what failed is in the results.
-    os.environ.setdefault("RUNPOD_LOG_LEVEL", "ERROR")
     from parakeet_worker.settings import Settings, SettingsError
     from parakeet_worker.startup import build_worker
 

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,13 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measures:
         empty={SILENCE: (silent, held_out.write_utterance("silence", silent, folder))},
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PARAKEET_MODEL", "")  # restored behind it
         patch.setenv("PARAKEET_PASS_SECONDS", "10")
-        return measure(MODEL, recordings, lambda _: None)
+        patch.setenv("PARAKEET_MODEL", str(MODEL))
+        before = os.environ.get("RUNPOD_LOG_LEVEL")
+        found = measure(MODEL, recordings, lambda _: None)
+        # The worker in this process is told by the environment to be quiet, and others must not be.
+        assert os.environ.get("RUNPOD_LOG_LEVEL") == before
+        return found
 
 
 def test_the_worker_is_measured_with_the_windows_of_the_card(measured: Measures) -> None:
