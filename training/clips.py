@@ -1,6 +1,6 @@
 """Write the long recordings of the tests: held-out sentences with pauses, and the times of their words.
 
-    PYTHONPATH=evaluation:clients/python/src python -m training.clips CORPUS tests/speech
+    PYTHONPATH=evaluation:clients/python/src python -m training.clips CORPUS tests/speech/long
 
 The corpus is what `make embedded-model` leaves in its folder. Its sentences depend on seeds alone, and so does this.
 """
@@ -14,7 +14,7 @@ from training.corpus import Spoken
 from training.held_out import held_out, join, write_utterance
 from training.plan import FIRST_VOICE, OTHER_VOICES
 
-MANIFEST = "long.jsonl"
+MANIFEST = "clips.jsonl"
 
 # The first is longer than what the model takes in one pass, so it goes through several windows.
 _FIRST_VOICE_SECONDS, _ALL_VOICES_SECONDS = 150.0, 115.0

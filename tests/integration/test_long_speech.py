@@ -23,7 +23,9 @@ LIMITS = {"one-voice.flac": 0.12, "all-voices.flac": 0.25}
 Ask = Callable[[Any], dict[str, Any]]
 
 
-@pytest.fixture(scope="module", params=read_manifest(SPEECH / "long.jsonl"), ids=lambda recording: recording.id)
+@pytest.fixture(
+    scope="module", params=read_manifest(SPEECH / "long" / "clips.jsonl"), ids=lambda recording: recording.id
+)
 def spoken(request: pytest.FixtureRequest) -> Utterance:
     recording: Utterance = request.param
     return recording

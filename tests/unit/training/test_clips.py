@@ -24,7 +24,7 @@ def test_all_voices_take_turns_with_other_sentences(tmp_path: Path) -> None:
     out.mkdir()
     write(tmp_path, out)
     written = {path.name: path.read_bytes() for path in out.iterdir()}
-    one, several = read_manifest(out / "long.jsonl")
+    one, several = read_manifest(out / "clips.jsonl")
     assert (one.duration or 0) >= 150
     samples, _ = soundfile.read(several.audio, dtype="int16")
     assert several.duration == pytest.approx(len(samples) / SAMPLE_RATE)
