@@ -151,13 +151,15 @@ class _Evaluation:
         seen: list[Utterance] = []
         with open_results(results) as file:
             origin = Origin(self._folder / _RUN, source.name, source.place, given.target, is_new=given.restart)
-            was_asked = self._transcribe(source, {} if given.restart else _latest(results), seen, origin, file)
-            known = _latest(results)
+            known = {} if given.restart else _latest(read_results(results))
+            was_asked = self._transcribe(source, known, seen, origin, file)
+            history = read_results(results)
+            known = _latest(history)
             outcomes = [_up_to_date(known[utterance.id], utterance) for utterance in seen]
             for outcome in outcomes:
                 if _is_corrected(known[outcome.id], outcome):
                     file.append(outcome)
-        return self._report(outcomes, _repeated(results, known, seen), origin, was_asked)
+        return self._report(outcomes, _repeated(history, known, seen), origin, was_asked)
 
     def _transcribe(
         self,
@@ -232,17 +234,15 @@ class _Evaluation:
         return 1 if summary.failed else 0
 
 
-def _latest(results: Path) -> dict[str, Outcome]:
+def _latest(history: Iterable[Outcome]) -> dict[str, Outcome]:
     """Return the last outcome of each utterance, by its id: it may have been sent again."""
-    return {outcome.id: outcome for outcome in read_results(results)}
+    return {outcome.id: outcome for outcome in history}
 
 
-def _repeated(results: Path, known: Mapping[str, Outcome], seen: Iterable[Utterance]) -> list[Outcome]:
+def _repeated(history: Iterable[Outcome], known: Mapping[str, Outcome], seen: Iterable[Utterance]) -> list[Outcome]:
     """Return the failures of utterances that were sent again since."""
     ids = {utterance.id for utterance in seen}
-    return [
-        each for each in read_results(results) if each.error and each.id in ids and each.sent != known[each.id].sent
-    ]
+    return [each for each in history if each.error and each.id in ids and each.sent != known[each.id].sent]
 
 
 def _is_current(outcome: Outcome, utterance: Utterance) -> bool:
@@ -272,7 +272,9 @@ def _open_source(manifest: Path | None, set_name: str | None, limit: int | None)
 
 
 def _compare(first: Path, second: Path) -> int:
-    one, other = (list(_latest(path / _RESULTS if path.is_dir() else path).values()) for path in (first, second))
+    one, other = (
+        list(_latest(read_results(path / _RESULTS if path.is_dir() else path)).values()) for path in (first, second)
+    )
     print(table(comparison_facts(compare(one, other))))
     return 0
 
