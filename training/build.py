@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +135,9 @@ def train(place: Workplace, shards: tuple[Shard, ...], schedule: Schedule, start
 def _train_in_team(
     place_in_team: int, place: Workplace, shards: tuple[Shard, ...], schedule: Schedule, start: Path | None
 ) -> None:
+    # When the command is killed, PyTorch sends SIGINT to this process. A shell lets what it starts in the background
+    # ignore that signal; this process would then train on, and write its checkpoint over that of a later run.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     torch.distributed.init_process_group(
         "gloo", init_method=place.meeting.as_uri(), rank=place_in_team, world_size=_PROCESSES
     )

@@ -2,8 +2,11 @@
 
 import json
 import multiprocessing
+import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
+from torch.multiprocessing.spawn import start_processes
 
 from cpu import CPU
+from decoder_processes import wait_for
 from parakeet_worker.bake.convert import ModelDescription, bake
 from project import MODEL_DIR, read_clips
 from tone_voice import tone_corpus
@@ -209,6 +214,33 @@ def test_the_processes_meet_in_a_folder_that_is_named_relatively(
     with pytest.raises(InterruptedError):
         build.main(["work"])
     assert made[0].meeting.as_uri() == (tmp_path / "work" / "meeting").as_uri()
+
+
+def wait(team: Team, place: build.Workplace, *_: object) -> None:
+    (place.folder / str(team.place)).touch()
+    time.sleep(60)
+
+
+def train_in_the_background(folder: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "spawn", partial(start_processes, start_method="fork"))
+        patch.setattr(build, "_train", wait)
+        build.train(build.Workplace(folder), (), SCHEDULE, None)
+
+
+def test_a_killed_training_leaves_no_process(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    alive, held = context.Pipe(duplex=False)  # each process holds the end, and reading fails when all have gone
+    command = context.Process(target=train_in_the_background, args=(tmp_path,))
+    command.start()
+    held.close()
+    wait_for(lambda: (tmp_path / "0").exists() and (tmp_path / "1").exists(), 30)
+    assert not alive.poll(0)
+    command.kill()
+    assert alive.poll(10)
+    with pytest.raises(EOFError):
+        alive.recv()
 
 
 def test_what_is_drawn_of_a_batch_has_streams_of_its_own() -> None:
