@@ -1,4 +1,4 @@
-"""What is measured of a model, as rows of a table beside the bars that a shipped model must not fall short of."""
+"""What is measured of a model, as rows of a table beside the bars that a shipped model should not exceed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""How the weights follow the gradients: Muon for the encoder's matrices, AdamW for everything else."""
+"""How the weights follow the gradients: Muon for most matrices, AdamW for everything else."""
 
 from typing import Any
 

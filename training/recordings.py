@@ -41,8 +41,8 @@ class Mix:
         channel: Probability that the recording goes through a telephone or a codec.
         other_pitch: Probability that a voice is made higher or lower by playing it faster or slower.
         most_faster: How many times as fast at most; as slow at most, too.
-        most_silence: The longest silence at either end, in seconds.
-        most_pause: The longest pause between sentences, in seconds.
+        most_silence: The longest silence that is added at either end, in seconds.
+        most_pause: The longest pause that is added between sentences, in seconds.
     """
 
     empty: float = 0.04

@@ -196,7 +196,8 @@ class Settings:
             "PARAKEET_PASS_SECONDS",
             _whole_number(86_400),
             "300",
-            "Longest recording that is decoded in one pass, in seconds; a longer one is cut into windows.",
+            "Longest recording that is decoded in one pass, in seconds; a longer one is cut into windows. A value below "
+            "33 is the same as 33.",
         )
     )
     segment_pause_s: float = field(
@@ -217,7 +218,8 @@ class Settings:
             "PARAKEET_LOOP",
             _choice("worker", "sdk"),
             "worker",
-            "`sdk` takes jobs with RunPod's own loop: slower, and without the guarantees of Operate.",
+            "`sdk` takes jobs with RunPod's own loop: slower, a stop may lose jobs, and a result is offered three "
+            "times only.",
         )
     )
 
