@@ -196,8 +196,8 @@ class Settings:
             "PARAKEET_PASS_SECONDS",
             _whole_number(86_400),
             "300",
-            "Longest recording that is decoded in one pass, in seconds; a longer one is cut into windows. A value below "
-            "33 is the same as 33.",
+            "Longest recording that is decoded in one pass, in seconds; a longer one is cut into windows. A value "
+            "below 33 is the same as 33.",
         )
     )
     segment_pause_s: float = field(
