@@ -5,8 +5,10 @@ import json
 import os
 import shutil
 import signal
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from pathlib import Path
 
 import torch
@@ -38,6 +40,10 @@ DESCRIPTION = (
 _PROCESSES = 2
 
 LONGEST = 60.0  # seconds that the model takes in one pass; the longest recordings of the training have 40
+
+
+class OtherSentencesError(Exception):
+    """The folder has the speech of other sentences. The message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,10 @@ def main(arguments: list[str]) -> None:
     place = Workplace(options.work.resolve())
     place.corpus.mkdir(parents=True, exist_ok=True)
     sentences = divide()
-    speak(sentences, place.corpus)
+    try:
+        speak(sentences, place.corpus)
+    except OtherSentencesError as error:
+        parser.error(str(error))
     if not (place.tokenizer / "vocab.txt").exists():
         write_tokenizer((sentence for shard in sentences.training for sentence in shard.sentences), place.tokenizer)
     schedule = Schedule(batches=options.batches)
@@ -115,12 +124,42 @@ def divide() -> Plan:
 
 
 def speak(sentences: Plan, folder: Path) -> None:
-    """Let the voices say the shards that are not complete yet."""
+    """Let the voices say the shards that are not complete yet.
+
+    Raises:
+        OtherSentencesError: The folder has the speech of another plan.
+    """
+    plan_path = folder / "plan"
+    if not plan_path.exists() and not any(folder.iterdir()):
+        plan_path.write_text(sentences.checksum)
+    if not plan_path.exists() or plan_path.read_text() != sentences.checksum:
+        raise OtherSentencesError(f"{folder} has the speech of other sentences: remove it, or choose another WORK")
     missing = [shard for shard in sentences.shards if not shard.is_written(folder)]
-    with ProcessPoolExecutor() as pool, tqdm(total=len(missing), desc="speech", unit="shard") as bar:
-        for done in as_completed([pool.submit(write, shard, voice, folder) for shard in missing]):
-            done.result()
-            bar.update()
+    with (
+        ProcessPoolExecutor(initializer=_end_with_command) as pool,
+        tqdm(total=len(missing), desc="speech", unit="shard") as bar,
+    ):
+        try:
+            for done in as_completed([pool.submit(write, shard, voice, folder) for shard in missing]):
+                done.result()
+                bar.update()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _end_with_command() -> None:
+    """End this process when the command is stopped or killed. It would write to files of the next run."""
+    command = parent_process()
+    assert command  # noqa: S101 - the command has started this process
+    # A shell lets what it starts in the background ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def wait() -> None:
+        command.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def train(place: Workplace, shards: tuple[Shard, ...], schedule: Schedule, start: Path | None) -> None:
@@ -135,12 +174,9 @@ def train(place: Workplace, shards: tuple[Shard, ...], schedule: Schedule, start
 def _train_in_team(
     place_in_team: int, place: Workplace, shards: tuple[Shard, ...], schedule: Schedule, start: Path | None
 ) -> None:
-    # When the command is killed, PyTorch sends SIGINT to this process. A shell lets what it starts in the background
-    # ignore that signal; this process would then train on, and write its checkpoint over that of a later run.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    torch.distributed.init_process_group(
-        "gloo", init_method=place.meeting.as_uri(), rank=place_in_team, world_size=_PROCESSES
-    )
+    _end_with_command()
+    store = torch.distributed.FileStore(str(place.meeting), _PROCESSES)
+    torch.distributed.init_process_group("gloo", store=store, rank=place_in_team, world_size=_PROCESSES)
     _train(Team(_PROCESSES, place_in_team), place, shards, schedule, start)
 
 

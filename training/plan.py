@@ -1,9 +1,11 @@
 """Which voice says which sentences for the training, and which sentences and voice are held out."""
 
+import hashlib
+import json
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from training import text
 from training.corpus import Shard
@@ -57,6 +59,11 @@ class Plan:
     def shards(self) -> tuple[Shard, ...]:
         """All shards, those that are held out first."""
         return self.held_out + self.training
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of who says what, as hexadecimal digits."""
+        return hashlib.sha256(json.dumps([astuple(shard) for shard in self.shards]).encode()).hexdigest()
 
 
 def held_out_shard(voice: str) -> str:

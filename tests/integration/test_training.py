@@ -23,6 +23,7 @@ from parakeet_worker.bake.convert import ModelDescription, bake
 from project import MODEL_DIR, read_clips
 from tone_voice import tone_corpus
 from training import build
+from training.corpus import Shard
 from training.export import export
 from training.initial import start_from
 from training.labels import frames
@@ -213,7 +214,7 @@ def test_the_processes_meet_in_a_folder_that_is_named_relatively(
     monkeypatch.setattr(build, "train", train)
     with pytest.raises(InterruptedError):
         build.main(["work"])
-    assert made[0].meeting.as_uri() == (tmp_path / "work" / "meeting").as_uri()
+    assert made[0].meeting == tmp_path / "work" / "meeting"
 
 
 def wait(team: Team, place: build.Workplace, *_: object) -> None:
@@ -221,26 +222,75 @@ def wait(team: Team, place: build.Workplace, *_: object) -> None:
     time.sleep(60)
 
 
-def train_in_the_background(folder: Path) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does
+def train_for_long(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "spawn", partial(start_processes, start_method="fork"))
         patch.setattr(build, "_train", wait)
         build.train(build.Workplace(folder), (), SCHEDULE, None)
 
 
-def test_a_killed_training_leaves_no_process(tmp_path: Path) -> None:
+def write_for_long(shard: Shard, _: object, folder: Path) -> None:
+    (folder / shard.name).touch()
+    time.sleep(60)
+
+
+def speak_for_long(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "write", write_for_long)
+        patch.setattr(build.os, "cpu_count", lambda: 2)
+        build.speak(Plan(tuple(Shard(str(number), "hibari", (), number) for number in range(4)), ()), folder)
+
+
+def in_the_background(work: Callable[[Path], None], folder: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does
+    work(folder)
+
+
+@pytest.mark.parametrize("work", [train_for_long, speak_for_long])
+def test_a_killed_command_leaves_no_process(work: Callable[[Path], None], tmp_path: Path) -> None:
+    folder = tmp_path / "this folder's name: 50 % of it is ünusual"
+    folder.mkdir()
     context = multiprocessing.get_context("fork")
     alive, held = context.Pipe(duplex=False)  # each process holds the end, and reading fails when all have gone
-    command = context.Process(target=train_in_the_background, args=(tmp_path,))
+    command = context.Process(target=in_the_background, args=(work, folder))
     command.start()
     held.close()
-    wait_for(lambda: (tmp_path / "0").exists() and (tmp_path / "1").exists(), 30)
+    wait_for(lambda: (folder / "0").exists() and (folder / "1").exists(), 30)
     assert not alive.poll(0)
     command.kill()
     assert alive.poll(10)
     with pytest.raises(EOFError):
         alive.recv()
+
+
+def write_nothing(*_: object) -> None:
+    pass
+
+
+def test_speech_of_other_sentences_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "write", write_nothing)
+    plans = [Plan((Shard("one", "hibari", (sentence,), 1),), ()) for sentence in ("It is.", "It was.")]
+    build.speak(plans[0], tmp_path)
+    build.speak(plans[0], tmp_path)
+    with pytest.raises(build.OtherSentencesError, match="remove it, or choose another WORK"):
+        build.speak(plans[1], tmp_path)
+    (tmp_path / "plan").unlink()  # as a run before there were such files leaves it
+    (tmp_path / "one.jsonl").touch()
+    with pytest.raises(build.OtherSentencesError):
+        build.speak(plans[0], tmp_path)
+
+
+def write_to_a_full_disk(shard: Shard, _: object, folder: Path) -> None:
+    (folder / shard.name).touch()
+    raise OSError("No space left on device")
+
+
+def test_the_first_failure_ends_the_speech(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "write", write_to_a_full_disk)
+    shards = tuple(Shard(str(number), "hibari", (), number) for number in range(100))
+    with pytest.raises(OSError, match="No space"):
+        build.speak(Plan(shards, ()), tmp_path)
+    assert len(list(tmp_path.iterdir())) < 50
 
 
 def test_what_is_drawn_of_a_batch_has_streams_of_its_own() -> None:

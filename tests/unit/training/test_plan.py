@@ -71,6 +71,13 @@ def test_the_other_voices_say_part_of_what_the_first_says() -> None:
             assert len(shard.sentences) == AMOUNTS.of_others
 
 
+def test_plans_that_differ_in_a_word_have_other_checksums() -> None:
+    found = make()
+    first = found.training[0]
+    changed = replace(first, sentences=(*first.sentences[:-1], "It was another one."))
+    assert replace(found, training=(changed, *found.training[1:])).checksum != found.checksum == make().checksum
+
+
 def test_shards_have_names_and_seeds_of_their_own() -> None:
     found = make()
     assert len({shard.name for shard in found.shards}) == len(found.shards)
