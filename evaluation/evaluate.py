@@ -28,7 +28,16 @@ from manifest import ManifestError, Utterance, read_manifest
 from origin import Origin, OutputError
 from parakeet_client import Pace
 from public_sets import SETS, SetError, open_set
-from results import DamagedResultsError, Outcome, ResultsFile, ResultsInUseError, is_url, open_results, read_results
+from results import (
+    DamagedResultsError,
+    Outcome,
+    ResultsFile,
+    ResultsInUseError,
+    is_url,
+    open_results,
+    read_results,
+    without_secrets,
+)
 from targets import HERE, TargetError, open_target
 from transcription import transcribe_all
 
@@ -80,7 +89,7 @@ def main(arguments: Sequence[str] | None = None, pace: Pace | None = None) -> in
             return _compare(*given.compare)
         return _Evaluation(given, pace or Pace()).run()
     except KeyboardInterrupt:
-        sys.stderr.write("Stopped. The same command goes on where it was.\n")
+        sys.stderr.write("Stopped. The same command, without --restart, goes on where it was.\n")
         return 130
     except _ERRORS as error:
         sys.stderr.write(f"evaluate: {error}\n")
@@ -139,8 +148,11 @@ class _Evaluation:
     def __init__(self, given: argparse.Namespace, pace: Pace) -> None:
         self._given = given
         self._pace = pace
-        name = given.set or (given.manifest or _CLIPS).stem
-        self._folder: Path = given.output or _OUTPUT / re.sub(r"[^\w.-]+", "-", f"{name}-{given.target}")
+        # Neither the folder nor what is in it names a user or a password.
+        self._target = without_secrets(given.target)
+        # Two manifests of one name, in other folders, have folders of their own.
+        name = given.set or (given.manifest.with_suffix("").as_posix() if given.manifest else _CLIPS.stem)
+        self._folder: Path = given.output or _OUTPUT / re.sub(r"[^\w.-]+", "-", f"{name}-{self._target}").lstrip(".-")
 
     def run(self) -> int:
         """Transcribe what is not transcribed yet, print the figures, and return the exit status."""
@@ -150,7 +162,7 @@ class _Evaluation:
         results = self._folder / _RESULTS
         seen: list[Utterance] = []
         with open_results(results) as file:
-            origin = Origin(self._folder / _RUN, source.name, source.place, given.target, is_new=given.restart)
+            origin = Origin(self._folder / _RUN, source.name, source.place, self._target, is_new=given.restart)
             known = {} if given.restart else _latest(read_results(results))
             was_asked = self._transcribe(source, known, seen, origin, file)
             history = read_results(results)
@@ -218,7 +230,8 @@ class _Evaluation:
         given = self._given
         summary = summarise(outcomes, origin.source, origin.target, origin.model, given.price_per_hour, repeated)
         rows = facts(summary)
-        (self._folder / _SUMMARY).write_text(json.dumps(as_json(summary), indent=2, ensure_ascii=False) + "\n")
+        text = json.dumps(as_json(summary), indent=2, ensure_ascii=False) + "\n"
+        (self._folder / _SUMMARY).write_text(text, encoding="utf-8")
         if given.page:
             from page import write_page
 
@@ -250,7 +263,7 @@ def _is_current(outcome: Outcome, utterance: Utterance) -> bool:
     if is_url(utterance.audio):
         return outcome.audio == utterance.audio
     recording = Path(utterance.audio)
-    return Path(outcome.audio).resolve() == recording.resolve() and recording.stat().st_mtime <= outcome.sent
+    return Path(outcome.audio).resolve() == recording.resolve() and recording.stat().st_mtime == outcome.modified
 
 
 def _up_to_date(outcome: Outcome, utterance: Utterance) -> Outcome:

@@ -7,7 +7,7 @@ from typing import Any
 
 from compare import Comparison, errors_of, rate_interval
 from cost import Cost, measure_cost
-from results import Outcome
+from results import Outcome, without_secrets
 from scoring import WordErrors
 from timing import TimingErrors, measure_timing
 
@@ -178,7 +178,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
 def failure_lines(outcomes: Sequence[Outcome]) -> list[str]:
     """Return lines that name the failed utterances, and why each failed."""
     failed = [(outcome.id, outcome.error) for outcome in outcomes if outcome.error]
-    lines = [f"{id_}: {error.code}: {error.message}" for id_, error in failed[:_LISTED]]
+    lines = [f"{without_secrets(id_)}: {error.code}: {error.message}" for id_, error in failed[:_LISTED]]
     more = len(failed) - _LISTED
     return [*lines, f"and {more:,} more, in the results"] if more > 0 else lines
 

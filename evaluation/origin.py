@@ -60,7 +60,10 @@ class Origin:
         if self.model and (changed := [field for field in _SAME if self.model.get(field) != model.get(field)]):
             raise OutputError(_other(changed))
         self.model = model
-        self._path.write_text(json.dumps(self._now | {"model": model}, indent=2) + "\n", encoding="utf-8")
+        # A full disk must not leave half a file: the results would be lost with it.
+        partial = self._path.with_suffix(".partial")
+        partial.write_text(json.dumps(self._now | {"model": model}, indent=2) + "\n", encoding="utf-8")
+        partial.replace(self._path)
 
 
 def _other(changed: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ from figures import counted
 from page_audio import compress, is_remote, read_samples
 from parakeet_worker.asr.types import SAMPLE_RATE
 from parakeet_worker.errors import JobError
-from results import Outcome
+from results import Outcome, without_secrets
 from scoring import Pair, align
 from word_lanes import clock, draw
 
@@ -140,7 +140,7 @@ def _card(place: int, utterance: _Utterance, left: int) -> tuple[str, int]:
     samples, audio, note = _audio(outcome, excerpt, left)
     stretch = "" if excerpt.is_whole else f'<p class="muted">{_stretch(excerpt, utterance.errors.total())}</p>\n'
     card = (
-        f'<article>\n<div class="counts"><h3>{place}. {escape(outcome.id)}</h3>'
+        f'<article>\n<div class="counts"><h3>{place}. {escape(without_secrets(outcome.id))}</h3>'
         f"<p>{_counts(utterance)}</p></div>\n{stretch}{_diff(excerpt)}\n{note}"
         f"{draw(outcome, excerpt, samples, SAMPLE_RATE)}\n{_texts(outcome) if excerpt.is_whole else ''}</article>"
     )
@@ -193,7 +193,9 @@ def _diff_word(pair: ScoredPair, excerpt: Excerpt, *, is_reference: bool) -> str
 def _audio(outcome: Outcome, excerpt: Excerpt, left: int) -> tuple[NDArray[np.float32], int, str]:
     """Return an excerpt's samples, the characters that its audio takes, and the player or why there is none."""
     if is_remote(outcome.audio):
-        link = f'<a href="{escape(outcome.audio)}" rel="noreferrer">{escape(outcome.audio)}</a>'
+        shown = escape(without_secrets(outcome.audio))
+        # A link with the signature of a storage is not for everyone who is shown the page.
+        link = f'<a href="{shown}" rel="noreferrer">{shown}</a>' if shown == escape(outcome.audio) else shown
         return _NO_SAMPLES, 0, f'<p class="muted">The audio is not on this page: {link}</p>\n'
     try:
         samples = read_samples(outcome.audio, excerpt.start, excerpt.end)
@@ -228,7 +230,7 @@ def _failures(failed: Sequence[Outcome]) -> str:
     causes = [(outcome.error.code, outcome.error.message) if outcome.error else ("", "") for outcome in failed]
     codes = Counter(code for code, _ in causes).most_common()
     rows = "\n".join(
-        f"<tr><td>{escape(outcome.id)}</td><td>{escape(code)}</td><td>{escape(message)}</td></tr>"
+        f"<tr><td>{escape(without_secrets(outcome.id))}</td><td>{escape(code)}</td><td>{escape(message)}</td></tr>"
         for outcome, (code, message) in zip(failed, causes, strict=True)
     )
     return (

@@ -3,6 +3,7 @@
 What was downloaded once is not downloaded again: the manifest grows with each utterance, and a later run goes on there.
 """
 
+import fcntl
 import io
 import itertools
 import json
@@ -11,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import soundfile
 
@@ -97,14 +98,37 @@ def open_set(name: str, cache: Path, limit: int | None = None) -> OpenSet:
     public = find_set(name)
     folder = cache / re.sub(r"[^\w.-]+", "-", name)
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / _COMPLETE).exists():
+        known = _known(folder, limit)
+        return OpenSet(iter(known), len(known))
+    lock = _lock(folder, name)
     known = _known(folder, limit)
-    is_enough = (folder / _COMPLETE).exists() or (limit is not None and len(known) >= limit)
-    if is_enough:
+    if limit is not None and len(known) >= limit:
+        lock.close()
         return OpenSet(iter(known), len(known))
     rows, total = _load(public)
-    missing = None if limit is None else limit - len(known)
-    utterances = itertools.chain(known, itertools.islice(_download(rows, folder), missing))
-    return OpenSet(utterances, min(filter(None, (limit, total)), default=None))
+
+    def utterances() -> Iterator[Utterance]:
+        with lock:
+            yield from known
+            yield from itertools.islice(_download(rows, folder), None if limit is None else limit - len(known))
+
+    return OpenSet(utterances(), min(filter(None, (limit, total)), default=None))
+
+
+def _lock(folder: Path, name: str) -> TextIO:
+    """Return a file that no other run can lock until it is closed.
+
+    Raises:
+        SetError: Another run downloads the set.
+    """
+    lock = (folder / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise SetError(f"another run downloads {name}: wait for its end") from None
+    return lock
 
 
 def _known(folder: Path, limit: int | None) -> list[Utterance]:
@@ -156,9 +180,13 @@ def _download(rows: Any, folder: Path) -> Iterator[Utterance]:  # noqa: ANN401 -
     path = folder / _MANIFEST
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     records = [json.loads(line) for line in lines]
-    first = records[-1]["row"] + 1 if records else 0
+    first = records[-1]["row"] if records else 0
     ids = {record["id"] for record in records}
     numbered = enumerate(_read(rows.skip(first)), first)
+    if records and _text(next(numbered, (first, {"text": ""}))[1]) != records[-1]["text"]:
+        raise SetError(
+            f"the set has changed on the hub: remove {folder.name} from {folder.parent.name}, and begin again"
+        )
     with path.open("a", encoding="utf-8") as manifest:
         for number, row in numbered:
             text = _text(row)
@@ -184,8 +212,8 @@ def _read(rows: Any) -> Iterator[Mapping[str, Any]]:  # noqa: ANN401
         yield from rows
     except Exception as error:  # the hub is read with one HTTP library, the files with others
         raise SetError(
-            "Hugging Face's hub could not be read any further: the same command goes on where this one stopped "
-            f"({type(error).__name__})"
+            f"Hugging Face's hub could not be read any further ({type(error).__name__}): the same command, without "
+            "--restart, goes on where this one stopped"
         ) from error
 
 

@@ -64,6 +64,7 @@ class Outcome:
         worker_seconds: How long workers had the request, where that is known. They may have had others beside it.
         seconds: From the request to its answer, with repeated requests, as the evaluation's clock has it.
         sent: When the request was sent, as a Unix time in seconds.
+        modified: When the recording's file had last been changed, as a Unix time in seconds; None for a URL.
         executions: When workers had the request: several times if it was repeated.
     """
 
@@ -78,6 +79,7 @@ class Outcome:
     worker_seconds: float | None
     seconds: float
     sent: float = 0.0
+    modified: float | None = None
     executions: tuple[Execution, ...] = ()
 
 
@@ -152,6 +154,18 @@ def is_url(audio: str) -> bool:
     return _URL.match(audio) is not None
 
 
+def without_secrets(text: str) -> str:
+    """Return a URL as it may be shown: without user, password and query, and a `data:` URL without its data.
+
+    A text that is no URL is returned as it is.
+    """
+    if not is_url(text):
+        return text
+    if text[:5].lower() == "data:":
+        return text.partition(",")[0]
+    return re.sub(r"(?<=://)[^/?#]*@|[?#].*", "", text, flags=re.DOTALL)
+
+
 def _outcome(record: dict[str, Any], folder: Path) -> Outcome:
     audio = record["audio"]
     return Outcome(
@@ -166,5 +180,6 @@ def _outcome(record: dict[str, Any], folder: Path) -> Outcome:
         worker_seconds=record["worker_seconds"],
         seconds=record["seconds"],
         sent=record["sent"],
+        modified=record.get("modified"),
         executions=tuple(Execution(**execution) for execution in record["executions"]),
     )

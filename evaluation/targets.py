@@ -27,7 +27,7 @@ from parakeet_client import Client, Options, Pace, Task, Transcript, Transcripti
 from parakeet_client.client import FATAL
 from parakeet_client.contract import RETRIES, is_url
 from parakeet_client.endpoint import WaitLimit
-from results import Execution, Failure
+from results import Execution, Failure, without_secrets
 
 if TYPE_CHECKING:
     from parakeet_worker.serverless.worker import Worker
@@ -263,7 +263,7 @@ class ServerTarget:
         try:
             answer, _ = self._ask({"action": "model_info"}, min(_FIRST_ATTEMPTS, self._pace.requests))
         except TranscriptionError as error:
-            raise TargetError(f"there is no worker at {self._url}: {error.message}") from error
+            raise TargetError(f"there is no worker at {without_secrets(self._url)}: {error.message}") from error
         return _model_fields(answer)
 
     def transcribe(self, audio: str) -> Answer:
@@ -348,7 +348,8 @@ class EndpointTarget:
         def on_end(job: Mapping[str, Any]) -> None:
             delay, execution = job.get("delayTime"), job.get("executionTime")
             if isinstance(delay, int | float) and isinstance(execution, int | float):
-                start = submitted + delay / 1000
+                # A large job's id comes with its result, or after ten seconds: then it was submitted before that.
+                start = min(submitted + delay / 1000, time.time() - execution / 1000)
                 executions.append(Execution(str(job.get("workerId", "")), start, start + execution / 1000))
 
         task = Task(audio if is_url(audio) else Path(audio), _OPTIONS, on_submit=on_submit, on_end=on_end)

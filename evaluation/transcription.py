@@ -4,9 +4,11 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 from manifest import Utterance
-from results import Outcome, WordTime
+from results import Outcome, WordTime, is_url
 from targets import Answer, StoppedError, Target
 
 
@@ -29,10 +31,11 @@ def transcribe_all(
 
     def transcribe(utterance: Utterance) -> None:
         sent = time.time()
+        modified = _modified(utterance.audio)
         # What was given up has no outcome: the next run sends it again.
         with suppress(StoppedError):
             answer = target.transcribe(utterance.audio)
-            take(_outcome(utterance, answer, sent, time.time()))
+            take(replace(_outcome(utterance, answer, sent, time.time()), modified=modified))
 
     with ThreadPoolExecutor(concurrency, thread_name_prefix="evaluate") as pool:
         try:
@@ -45,6 +48,16 @@ def transcribe_all(
             # Or the pool would wait for it.
             target.stop()
             raise
+
+
+def _modified(audio: str) -> float | None:
+    """Return when a recording's file was last changed, or None: it is a URL, or there is no such file."""
+    if is_url(audio):
+        return None
+    try:
+        return Path(audio).stat().st_mtime
+    except OSError:
+        return None
 
 
 def _wait(running: set[Future[None]], until: str) -> set[Future[None]]:

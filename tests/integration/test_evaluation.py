@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import requests
 
-from evaluate import main
+from evaluate import _Evaluation, _parser, main
 from parakeet_client import Pace
 from project import MODEL_DIR, ROOT, SPEECH, TEXT, Clip
 from results import read_results
@@ -189,6 +189,15 @@ def test_a_wrong_command_gets_a_sentence(tmp_path: Path, arguments: Any, setting
     assert "Traceback" not in ended.stderr
 
 
+def test_manifests_of_one_name_have_folders_of_their_own() -> None:
+    folders = set()
+    for arguments in ([], ["tests/speech/long/clips.jsonl"], ["clips.jsonl", "--target", "http://me:pw@localhost:80"]):
+        run = _Evaluation(_parser().parse_args(arguments), PACE)
+        assert run._folder.parent == ROOT / "evaluation" / "output"
+        folders.add(run._folder.name)
+    assert folders == {"clips-here", "tests-speech-long-clips-here", "clips-http-localhost-80"}
+
+
 def test_results_of_something_else_are_not_added_to(report: Report, tmp_path: Path) -> None:
     other = tmp_path / "other.jsonl"
     other.write_text(json.dumps({"audio": str(SPEECH / "clip00.flac"), "text": "Rounded.", "id": "clip00.flac"}))
@@ -358,6 +367,11 @@ def test_what_is_done_is_not_sent_again(
     assert re.search(r"^Difference +\+0\.00 points", capsys.readouterr().out, re.MULTILINE)
     run_remote(capsys, tmp_path / "out", SCRIPTED, str(recordings), "--no-page", "--restart")
     assert len(scripted.sent()) == 13 + 4 + 4
+    # An older file in a recording's place is another recording.
+    (tmp_path / "boats.flac").write_text("boats")
+    os.utime(tmp_path / "boats.flac", (0, 0))
+    run_remote(capsys, tmp_path / "out", SCRIPTED, str(recordings), "--no-page")
+    assert scripted.sent()[21:] == ["", "boats"]
 
 
 def test_attempts_that_were_repeated_cost(
@@ -413,6 +427,10 @@ def test_times_of_an_endpoints_workers(
     # Two of them at the same time on one worker.
     assert found.summary["cost"]["worker_seconds"] == pytest.approx(120, abs=5)
     assert found.summary["cost"]["workers"] == 2
+    # The platform told of these jobs only when they had ended.
+    executions = [each for outcome in read_results(found.folder / "results.jsonl") for each in outcome.executions]
+    assert len(executions) == 3
+    assert all(each.end <= time.time() for each in executions)
 
 
 @pytest.mark.parametrize(
@@ -454,7 +472,7 @@ def test_ctrl_c(scripted: ScriptedPlatform, recordings: Path, tmp_path: Path, ca
         finally:
             process.kill()
     assert process.returncode == 130
-    assert "Stopped. The same command goes on where it was." in said
+    assert "Stopped. The same command, without --restart, goes on where it was." in said
     assert "Traceback" not in said
     assert sorted(job.source for job in scripted.jobs.values() if job.is_cancelled) == ["past", "sail"]
     assert run_remote(capsys, out, SCRIPTED, str(recordings), "--no-page").returncode == 0

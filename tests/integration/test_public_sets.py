@@ -100,10 +100,27 @@ def test_a_connection_that_breaks(
             raise ConnectionError("cut")
 
     monkeypatch.setattr(datasets, "load_dataset", lambda *given, **options: Broken(load(*given, **options)))
-    with pytest.raises(SetError, match="the same command goes on where this one stopped"):
+    with pytest.raises(SetError, match="the same command, without --restart, goes on where this one stopped"):
         list(open_set("ami", tmp_path).utterances)
     monkeypatch.setattr(datasets, "load_dataset", load)
     assert len(list(open_set("ami", tmp_path).utterances)) == 6
+
+
+def test_a_set_is_downloaded_by_one_run_at_a_time(hub: list[Any], tmp_path: Path) -> None:
+    first = open_set("ami", tmp_path).utterances
+    next(first)
+    with pytest.raises(SetError, match="another run downloads ami: wait for its end"):
+        open_set("ami", tmp_path)
+    assert len(list(first)) == 5
+    assert len(list(open_set("ami", tmp_path).utterances)) == 6
+
+
+def test_a_set_that_has_changed_is_not_gone_on_with(hub: list[Any], clips: list[Clip], tmp_path: Path) -> None:
+    list(open_set("ami", tmp_path, limit=3).utterances)
+    rows = datasets.Dataset.from_parquet(str(tmp_path / "rows.parquet"))
+    rows.select([0, 1, 2, *range(4, 8)]).to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(SetError, match="the set has changed on the hub: remove ami from "):
+        list(open_set("ami", tmp_path).utterances)
 
 
 @pytest.mark.parametrize(

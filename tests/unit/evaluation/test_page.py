@@ -171,6 +171,14 @@ def test_an_empty_transcript_is_no_failure(tmp_path: Path, clips: list[Clip]) ->
     assert "td" not in found.texts
 
 
+def test_a_signed_url_is_no_link(tmp_path: Path, clips: list[Clip]) -> None:
+    address = "https://me:secret@example.com/a.wav?X-Signature=5e3"
+    found = render(tmp_path, replace(outcome(clips[0], "else"), id=address, audio=address))
+    assert found.texts["h3"] == ["1. https://example.com/a.wav"]
+    assert not found.named("a")
+    assert "The audio is not on this page: https://example.com/a.wav" in found.texts["p"]
+
+
 def test_no_text_is_taken_for_markup(tmp_path: Path, clips: list[Clip]) -> None:
     words = (WordTime(ATTACK, 0.1, 0.5),)
     spoken = replace(outcome(clips[0], f"{ATTACK} said"), reference_words=words, hypothesis_words=words)

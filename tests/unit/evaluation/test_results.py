@@ -3,7 +3,15 @@ from pathlib import Path
 import pytest
 
 from outcomes import outcome
-from results import DamagedResultsError, Outcome, ResultsInUseError, WordTime, open_results, read_results
+from results import (
+    DamagedResultsError,
+    Outcome,
+    ResultsInUseError,
+    WordTime,
+    open_results,
+    read_results,
+    without_secrets,
+)
 
 
 def write(path: Path, *outcomes: Outcome) -> None:
@@ -19,6 +27,20 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     write(tmp_path / "r.jsonl", one)
     write(tmp_path / "r.jsonl", failed)
     assert read_results(tmp_path / "r.jsonl") == [one, failed]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://me:secret@example.com:8/a/b.wav?X-Signature=1#t=2", "https://example.com:8/a/b.wav"),
+        ("HTTP://example.com?key=1", "HTTP://example.com"),
+        ("http://example.com/a@b.wav", "http://example.com/a@b.wav"),
+        ("data:audio/wav;base64,UklGR", "data:audio/wav;base64"),
+        ("calls/what?.wav", "calls/what?.wav"),
+    ],
+)
+def test_what_may_be_secret_is_not_shown(text: str, shown: str) -> None:
+    assert without_secrets(text) == shown
 
 
 def test_half_a_surrogate_pair_stops_nothing(tmp_path: Path) -> None:
