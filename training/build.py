@@ -175,7 +175,7 @@ def _train_in_team(
     place_in_team: int, place: Workplace, shards: tuple[Shard, ...], schedule: Schedule, start: Path | None
 ) -> None:
     _end_with_command()
-    store = torch.distributed.FileStore(str(place.meeting), _PROCESSES)
+    store = torch.distributed.FileStore(str(place.meeting), _PROCESSES)  # type: ignore[attr-defined]
     torch.distributed.init_process_group("gloo", store=store, rank=place_in_team, world_size=_PROCESSES)
     _train(Team(_PROCESSES, place_in_team), place, shards, schedule, start)
 

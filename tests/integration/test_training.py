@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -237,7 +238,7 @@ def write_for_long(shard: Shard, _: object, folder: Path) -> None:
 def speak_for_long(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "write", write_for_long)
-        patch.setattr(build.os, "cpu_count", lambda: 2)
+        patch.setattr(os, "cpu_count", lambda: 2)
         build.speak(Plan(tuple(Shard(str(number), "hibari", (), number) for number in range(4)), ()), folder)
 
 
