@@ -193,9 +193,11 @@ def _diff_word(pair: ScoredPair, excerpt: Excerpt, *, is_reference: bool) -> str
 def _audio(outcome: Outcome, excerpt: Excerpt, left: int) -> tuple[NDArray[np.float32], int, str]:
     """Return an excerpt's samples, the characters that its audio takes, and the player or why there is none."""
     if is_remote(outcome.audio):
-        shown = escape(without_secrets(outcome.audio))
+        shown = without_secrets(outcome.audio)
+        link = escape(shown)
         # A link with the signature of a storage is not for everyone who is shown the page.
-        link = f'<a href="{shown}" rel="noreferrer">{shown}</a>' if shown == escape(outcome.audio) else shown
+        if shown == outcome.audio:
+            link = f'<a href="{link}" rel="noreferrer">{link}</a>'
         return _NO_SAMPLES, 0, f'<p class="muted">The audio is not on this page: {link}</p>\n'
     try:
         samples = read_samples(outcome.audio, excerpt.start, excerpt.end)

@@ -183,10 +183,12 @@ def _download(rows: Any, folder: Path) -> Iterator[Utterance]:  # noqa: ANN401 -
     first = records[-1]["row"] if records else 0
     ids = {record["id"] for record in records}
     numbered = enumerate(_read(rows.skip(first)), first)
-    if records and _text(next(numbered, (first, {"text": ""}))[1]) != records[-1]["text"]:
-        raise SetError(
-            f"the set has changed on the hub: remove {folder.name} from {folder.parent.name}, and begin again"
-        )
+    if records:
+        _, last = next(numbered, (first, {"text": ""}))
+        if _text(last) != records[-1]["text"]:
+            raise SetError(
+                f"the set has changed on the hub: remove {folder.name} from {folder.parent.name}, and begin again"
+            )
     with path.open("a", encoding="utf-8") as manifest:
         for number, row in numbered:
             text = _text(row)

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from manifest import Utterance
@@ -35,7 +34,7 @@ def transcribe_all(
         # What was given up has no outcome: the next run sends it again.
         with suppress(StoppedError):
             answer = target.transcribe(utterance.audio)
-            take(replace(_outcome(utterance, answer, sent, time.time()), modified=modified))
+            take(_outcome(utterance, answer, modified, sent, time.time()))
 
     with ThreadPoolExecutor(concurrency, thread_name_prefix="evaluate") as pool:
         try:
@@ -68,7 +67,7 @@ def _wait(running: set[Future[None]], until: str) -> set[Future[None]]:
     return running
 
 
-def _outcome(utterance: Utterance, answer: Answer, sent: float, received: float) -> Outcome:
+def _outcome(utterance: Utterance, answer: Answer, modified: float | None, sent: float, received: float) -> Outcome:
     transcript = answer.transcript
     words = transcript.words or () if transcript else ()
     executions = answer.executions
@@ -84,5 +83,6 @@ def _outcome(utterance: Utterance, answer: Answer, sent: float, received: float)
         worker_seconds=sum(each.end - each.start for each in executions) if executions else None,
         seconds=received - sent,
         sent=sent,
+        modified=modified,
         executions=executions,
     )

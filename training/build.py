@@ -130,7 +130,7 @@ def speak(sentences: Plan, folder: Path) -> None:
         OtherSentencesError: The folder has the speech of another plan.
     """
     plan_path = folder / "plan"
-    if not plan_path.exists() and not any(folder.iterdir()):
+    if not any(folder.iterdir()):
         plan_path.write_text(sentences.checksum)
     if not plan_path.exists() or plan_path.read_text() != sentences.checksum:
         raise OtherSentencesError(f"{folder} has the speech of other sentences: remove it, or choose another WORK")
