@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from results import Outcome
+from results import Outcome, without_secrets
 from scoring import WordErrors, count_errors
 
 RESAMPLES = 10_000
@@ -134,5 +134,5 @@ def _paired(first: Mapping[str, Outcome], second: Mapping[str, Outcome]) -> list
 
 
 def _named(ids: set[str]) -> str:
-    named = ", ".join(sorted(ids)[:_NAMED])
+    named = ", ".join(map(without_secrets, sorted(ids)[:_NAMED]))
     return named if len(ids) <= _NAMED else f"{named} and {len(ids) - _NAMED} more"

@@ -110,7 +110,10 @@ def _parser() -> argparse.ArgumentParser:
         "--compare", nargs=2, type=Path, metavar=("A", "B"), help="two folders of results, to be compared"
     )
     parser.add_argument(
-        "--target", default=HERE, help=f"{HERE!r} (this process), a server's URL, or an endpoint's id ({HERE})"
+        "--target",
+        type=_target,
+        default=HERE,
+        help=f"{HERE!r} (this process), a server's URL, or an endpoint's id ({HERE})",
     )
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="where the results go")
     parser.add_argument("--limit", type=_positive, metavar="N", help="the first N utterances alone")
@@ -123,6 +126,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--worst", type=_positive, default=20, metavar="N", help="utterances on the page (20)")
     return parser
+
+
+def _target(text: str) -> str:
+    if is_url(text):
+        if "api.runpod.ai" in text:
+            raise argparse.ArgumentTypeError("of an endpoint on RunPod give the id, not an address")
+        if "?" in text or "#" in text:
+            raise argparse.ArgumentTypeError("give the URL of a server without what follows ? or #")
+    elif ":" in text or "/" in text:
+        raise argparse.ArgumentTypeError("the URL of a server begins with http:// or https://")
+    return text
 
 
 def _positive(text: str) -> int:

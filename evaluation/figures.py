@@ -144,7 +144,8 @@ def _cost(cost: Cost) -> list[tuple[str, str]]:
     if cost.wall_rtfx is not None:
         rows.append(("RTFx by wall clock", f"{cost.wall_rtfx:.1f}"))
     if cost.worker_seconds is None:
-        rows.append(("Worker time", "not known: the target does not tell it"))
+        reason = "the target does not tell it" if cost.audio_seconds else "nothing was transcribed"
+        rows.append(("Worker time", f"not known: {reason}"))
         return rows
     workers = "workers without names, taken for one" if cost.workers is None else counted(cost.workers, "worker")
     rows.append(("Worker time", f"{cost.worker_seconds:.1f} s, {workers}"))

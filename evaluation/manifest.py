@@ -91,6 +91,8 @@ def _utterance(record: Mapping[str, Any], folder: Path) -> Utterance:
     source = _text(record, named[0])
     if named[0] == _URL_FIELD and not is_url(source):
         raise ManifestError("audio_url must be an http:, https: or data: URL; a path is given as audio")
+    if named[0] != _URL_FIELD and is_url(source):
+        raise ManifestError(f"{named[0]} must be a path; a URL is given as audio_url")
     audio = source if named[0] == _URL_FIELD else os.path.normpath(folder.resolve() / source)
     if named[0] != _URL_FIELD and not Path(audio).is_file():
         raise ManifestError(f"there is no file {source}")

@@ -178,7 +178,8 @@ def _download(rows: Any, folder: Path) -> Iterator[Utterance]:  # noqa: ANN401 -
         SetError: The hub could not be read any further, or a row has no text or no audio.
     """
     path = folder / _MANIFEST
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    # Not `splitlines`: that divides at marks which a text may contain.
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
     records = [json.loads(line) for line in lines]
     first = records[-1]["row"] if records else 0
     ids = {record["id"] for record in records}

@@ -145,7 +145,9 @@ def read_results(path: Path) -> list[Outcome]:
         try:
             outcomes.append(_outcome(json.loads(line), folder))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DamagedResultsError(f"{path.name}, line {number}, is not the outcome of an utterance") from error
+            raise DamagedResultsError(
+                f"{path}, line {number}, is not the outcome of an utterance: remove the line, and evaluate again"
+            ) from error
     return outcomes
 
 

@@ -179,6 +179,7 @@ def test_a_run_goes_on_where_it_stopped(report: Report, tmp_path: Path) -> None:
         (("--target", "abc"), {"RUNPOD_API_KEY": "a key"}, "the RunPod API key has spaces or other characters"),
         (("--target", "https://api.runpod.ai/v2/abc"), {}, "give the id, not an address"),
         (("--target", "localhost:8000"), {}, "the URL of a server begins with http:// or https://"),
+        (("--target", "http://localhost:8000/?token=1"), {}, "give the URL of a server without what follows ? or #"),
         (("--compare", "none", "none"), {}, "No such file"),
     ],
 )
@@ -238,8 +239,9 @@ def texts(report: Report) -> dict[str, str | None]:
 
 
 def test_a_server_gives_the_same(report: Report, server: str, tmp_path: Path, capsys: Any) -> None:
-    found = run_remote(capsys, tmp_path / "server", server)
+    found = run_remote(capsys, tmp_path / "server", server.replace("//", "//me:password@"))
     assert found.returncode == 0, found.stderr
+    assert not any("password" in path.read_text() for path in found.folder.iterdir())
     assert texts(found) == texts(report)
     assert found.summary["timing"] == report.summary["timing"]
     assert 0 < found.summary["cost"]["worker_seconds"] <= found.summary["cost"]["wall_seconds"] + 0.01

@@ -84,5 +84,8 @@ def test_only_results_of_the_same_utterances_are_compared() -> None:
         compare(corpus(0, 1, 10), [outcome("x", "a", "a")])
     with pytest.raises(ComparisonError, match="the references differ: those of a"):
         compare([outcome("a", "one", "one")], [outcome("a", "two", "two")])
+    with pytest.raises(ComparisonError, match="only in the first, and https://h/a only in the second") as raised:
+        compare([outcome("data:audio/flac;base64,abcd", "a", "a")], [outcome("https://me:pw@h/a?key=1", "a", "a")])
+    assert not any(secret in str(raised.value) for secret in ("abcd", "pw", "key"))
     with pytest.raises(ComparisonError, match="there are no words"):
         compare([outcome("a", "", "one")], [outcome("a", "", "")])

@@ -36,6 +36,9 @@ def test_only_what_was_measured_is_shown() -> None:
     bare = {"executions": (), "worker_seconds": None}
     names = {name for name, _ in facts(summarise([outcome("a", "a", "a", **bare)], "clips", "here", MODEL, 1.0))}
     assert not {"Starts off by", "Cost", "RTFx by worker time", "Word error rate without the failed"} & names
+    for hypothesis, reason in (("a", "the target does not tell it"), (None, "nothing was transcribed")):
+        rows = dict(facts(summarise([outcome("a", "a", hypothesis, **bare)], "clips", "here", MODEL)))
+        assert rows["Worker time"] == f"not known: {reason}"
     words = (WordTime("a", 0.0, 0.1),)
     full = [outcome("a", "a", "a", reference_words=words, hypothesis_words=words)]
     rows = dict(facts(summarise(full, "clips", "here", MODEL, 0.36)))

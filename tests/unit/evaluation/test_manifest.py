@@ -54,6 +54,7 @@ GOOD = {"audio": "a.flac", "text": "One."}
         (GOOD | {"audio_url": "https://h/a"}, "it must have audio_url, or a path as audio, and only one of them"),
         (GOOD | {"text": "a \ud800"}, "text has half of a surrogate pair"),
         ({"audio_url": "a.flac", "text": ""}, "audio_url must be an http:, https: or data: URL"),
+        ({"audio": "https://me:pw@h/a?key=1", "text": ""}, "audio must be a path; a URL is given as audio_url"),
         (GOOD | {"audio": "b.flac"}, "there is no file b.flac"),
         (GOOD | {"audio": 1}, "audio must be a text"),
         ({"audio": "a.flac"}, "text must be a text"),

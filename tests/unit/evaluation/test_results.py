@@ -76,7 +76,7 @@ def test_a_damaged_line_is_named(tmp_path: Path, damaged: bytes) -> None:
     write(tmp_path / "r.jsonl", outcome())
     with (tmp_path / "r.jsonl").open("ab") as file:
         file.write(damaged + b"\n")
-    with pytest.raises(DamagedResultsError, match=r"r\.jsonl, line 2"):
+    with pytest.raises(DamagedResultsError, match=rf"{tmp_path}/r\.jsonl, line 2, .* remove the line"):
         read_results(tmp_path / "r.jsonl")
 
 
