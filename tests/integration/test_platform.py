@@ -332,6 +332,39 @@ def test_sigterm_with_jobs_in_flight(tmp_path: Path, clips: list[Clip]) -> None:
     platform.close()
 
 
+WAITING = """
+import asyncio
+import runpod
+from parakeet_worker.serverless import job_loop
+
+job_loop._STOPPING_S = 1.5
+assert job_loop.install() is None
+
+async def wait(job):
+    job_loop.progress_callback.get()(1.0, 2.0)
+    await asyncio.sleep(job["input"]["seconds"])
+    return {"status": "success"}
+
+if __name__ == "__main__":
+    runpod.serverless.start({"handler": wait, "concurrency_modifier": lambda _: 4})
+"""
+
+
+def test_sigterm_while_updates_hang(platform: Platform, tmp_path: Path) -> None:
+    script = tmp_path / "waiting.py"
+    script.write_text(WAITING)
+    platform.update_latency = 60.0
+    with worker_process(platform, tmp_path / "log", script=script) as process:
+        # When the time to stop is over, the answer of the one waits for its update, and the other has none yet.
+        done, late = platform.submit({"input": {"seconds": 1.0}}, {"input": {"seconds": 60.0}})
+        assert wait_until(lambda: done.updates and late.updates)
+        process.send_signal(signal.SIGTERM)
+        assert wait_until(lambda: late.answers, 2.5)
+        assert process.wait(20) == 0
+    assert (done.answers, done.status) == (1, "COMPLETED")
+    assert late.result["output"]["code"] == "worker_busy"
+
+
 @pytest.mark.parametrize("wait", [0.2, 1.2], ids=["imports", "later"])
 def test_sigterm_before_the_worker_is_ready(platform: Platform, tmp_path: Path, wait: Any) -> None:
     with worker_process(platform, tmp_path / "log") as process:

@@ -81,6 +81,8 @@ class Platform:
         self.most_in_progress = 0
         # A larger result is refused with 413.
         self.most_bytes = 30_000_000
+        # Seconds until an update of a job's progress is answered.
+        self.update_latency = 0.0
         # How the next requests of a kind fare: a status, or "reset", or "twice" (a job is handed out, and once more).
         self.faults: dict[str, deque[int | str]] = defaultdict(deque)
         self._queue: deque[Job] = deque()
@@ -154,6 +156,7 @@ class Platform:
         if result.get("status") == "IN_PROGRESS":
             assert not job.answers, "an update came after the result"
             job.updates.append(result["output"])
+            await asyncio.sleep(self.update_latency)
             return web.Response()
         job.answers += 1
         if job.status not in FINAL:

@@ -28,13 +28,13 @@ _POST_S = 60.0
 # Waits between two posts.
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 8.0
 
-# Longest wait of a result for the progress update before it, which must not arrive after it.
-_LAST_UPDATE_S = 2.0
-
 # The platform answers 401, 403 and 404 for a while when a key or an endpoint is being changed.
 _MAY_PASS = frozenset({401, 403, 404, 408, 425, 429})
 
 log = RunPodLogger()
+
+LAST_UPDATE_S = 2.0
+"""Longest wait of a result for the progress update before it, which should not arrive after it, in seconds."""
 
 progress_callback: ContextVar[ProgressCallback] = ContextVar("progress_callback")
 """Posts the progress of the job that the current task answers. Unset in the SDK's own loop and its local modes."""
@@ -161,11 +161,11 @@ class ProgressUpdates:
         with suppress(ClientError, OSError):  # the next update has more
             await self._delivery.post(self._job_id, body)
 
-    async def end(self) -> None:
-        """Post no more updates, and wait 2 seconds at most for the one that is being posted."""
+    async def end(self, seconds: float) -> None:
+        """Post no more updates, and wait so many seconds at most for the one that is being posted."""
         self.is_over = True
         if self._posting:
-            await asyncio.wait({self._posting}, timeout=_LAST_UPDATE_S)
+            await asyncio.wait({self._posting}, timeout=seconds)
             self._posting.cancel()
 
 

@@ -35,7 +35,13 @@ from runpod.serverless.modules.worker_state import JobsProgress
 
 from parakeet_worker.errors import Code, JobError
 from parakeet_worker.http.retry import backoff_s
-from parakeet_worker.serverless.delivery import Delivery, ProgressUpdates, describe, progress_callback
+from parakeet_worker.serverless.delivery import (
+    LAST_UPDATE_S,
+    Delivery,
+    ProgressUpdates,
+    describe,
+    progress_callback,
+)
 from parakeet_worker.serverless.envelope import Envelope, StoreEnvelope, failure, internal_failure, is_last
 from parakeet_worker.serverless.job_ids import quoted_id
 from parakeet_worker.serverless.poll_response import parse_jobs
@@ -245,11 +251,12 @@ class JobLoop(JobScaler):  # type: ignore[misc]  # the SDK is not typed
         progress_callback.set(updates.update)
         try:
             envelope = await self._answer(job)
-            await updates.end()
+            # From here on a worker that stops does not cancel this task: it would lose the answer.
+            self._delivering.add(job_id)
             if is_last(envelope):
                 self.kill_worker()
-            self._delivering.add(job_id)
             self._has_room.set()
+            await updates.end(0.0 if self._is_late else LAST_UPDATE_S)
             await self._delivery.deliver(job_id, envelope)
         except asyncio.CancelledError:
             log.debug("Stopped by the platform.", job_id)
