@@ -2,9 +2,11 @@
 
 import io
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -152,6 +154,88 @@ def test_an_mp3_behind_junk() -> None:
     assert decode(b"\x00\x12junk" * 100 + FILES["MP3"]()).duration > 4
 
 
+def edited(
+    samples: np.ndarray,
+    container: str,
+    codec: str,
+    edit: Callable[[float], float | None] = lambda time: time,
+    video: float = 0.0,
+    **options: str,
+) -> bytes:
+    """Put samples into a container, with as many seconds of video.
+
+    `edit` returns another time for the packet of a time in seconds, or None to leave it out.
+    """
+    file = io.BytesIO()
+    with av.open(file, "w", format=container, options=options) as output:
+        stream: Any = output.add_stream(codec, rate=48_000, layout="mono")
+        picture: Any = output.add_stream("mpeg4", rate=25) if video else None
+        if video:
+            picture.width, picture.height, picture.pix_fmt = 64, 64, "yuv420p"
+            for _ in range(round(video * 25)):
+                output.mux(picture.encode(av.VideoFrame(64, 64, "yuv420p")))
+            output.mux(picture.encode(None))
+        frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
+        frame.sample_rate, frame.pts = 16_000, 0
+        resampler = av.AudioResampler(stream.codec_context.format, "mono", 48_000, stream.codec_context.frame_size)
+        frames = resampler.resample(frame) + resampler.resample(None)
+        for packet in [packet for each in [*frames, None] for packet in stream.encode(each)]:
+            time = edit(float(packet.pts * packet.time_base))
+            if time is not None:
+                packet.pts = packet.dts = round(time / packet.time_base)
+                output.mux(packet)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "options"),
+    [
+        ("webm", "libopus", {}),
+        ("webm", "libopus", {"live": "1"}),  # without a length, as browsers record
+        ("matroska", "aac", {}),
+        ("ipod", "aac", {}),
+        ("mpegts", "aac", {}),
+    ],
+)
+def test_what_a_recorder_left_out_is_silence(container: Any, codec: Any, options: Any) -> None:
+    samples = np.tile(SAMPLES, 3)
+    data = edited(samples, container, codec, lambda time: None if 2 <= time < 12 else time, **options)
+    audio = decode(data)
+    assert audio.duration == pytest.approx(len(samples) / 16_000, abs=0.15)
+    # Each side by itself: Matroska's times are in milliseconds, of which half a one moves a wave against another.
+    for part in (slice(0, 2 * 16_000), slice(12 * 16_000, len(samples))):
+        assert likeness(audio.samples[part], samples[part]) > 0.93
+    assert not np.abs(audio.samples[round(2.2 * 16_000) : round(11.8 * 16_000)]).any()
+
+
+def test_packets_that_are_lost_here_and_there_move_no_word() -> None:
+    samples = np.concatenate([tone(1.0), np.zeros(30 * 16_000, np.float32), tone(1.0)])
+    data = edited(samples, "webm", "libopus", lambda time: None if round(time * 50) % 10 == 0 else time)
+    audio = decode(data)
+    (loud,) = np.nonzero(np.abs(audio.samples[2 * 16_000 :]) > 0.05)
+    assert 2 + loud[0] / 16_000 == pytest.approx(31, abs=0.12)
+
+
+@pytest.mark.parametrize(("live", "gap"), [("0", 5_000), ("1", 0)])
+def test_a_gap_is_longer_than_an_hour_only_if_the_file_is(live: Any, gap: Any) -> None:
+    audio = decode(edited(SAMPLES, "webm", "libopus", lambda time: time + 5_000 * (time > 2), live=live))
+    assert audio.duration == pytest.approx(len(SAMPLES) / 16_000 + gap, abs=0.15)
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+def test_sound_that_begins_after_the_picture(container: Any) -> None:
+    audio = decode(edited(SAMPLES, container, "aac", lambda time: time + 3, video=9))
+    assert audio.duration == pytest.approx(len(SAMPLES) / 16_000 + 3, abs=0.15)
+    assert likeness(audio.samples, np.pad(SAMPLES, (3 * 16_000, 0))) > 0.93
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+def test_sound_that_ends_before_the_picture(container: Any) -> None:
+    assert decode(edited(SAMPLES, container, "aac", video=30)).duration == pytest.approx(
+        len(SAMPLES) / 16_000, abs=0.15
+    )
+
+
 def refusal(data: bytes) -> JobError:
     with pytest.raises(JobError) as raised:
         decode(data)
@@ -159,8 +243,6 @@ def refusal(data: bytes) -> JobError:
 
 
 def test_a_file_without_a_sound_track() -> None:
-    import av
-
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as output:
         stream = output.add_stream("mpeg4", rate=25, options={})

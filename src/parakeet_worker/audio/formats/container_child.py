@@ -35,6 +35,21 @@ _MAX_DAMAGED = 1_000
 # A stream is damaged if less than this share of its frames can be decoded.
 _LEAST_SHARE = 0.5
 
+# A sound track has a gap where a frame comes later than this, in seconds, after what is before it. In files without
+# gaps, frames are less than 1 ms off, and the first one of WMA 93 ms.
+_LEAST_GAP = 0.1
+
+# Longest gap in a file that does not say how long it is, such as a browser's recording, in seconds. A longer one is
+# taken for a damaged time.
+_MOST_GAP = 3_600.0
+
+# FFmpeg's names of demuxers that tell the length of each track. Others give that of the whole file for it, and sound
+# may be shorter than a picture.
+_LENGTH_OF_TRACK = ("mov", "avi")
+
+# The picture of an album's cover is a track, too.
+_COVER = av.stream.Disposition.attached_pic
+
 # Formats that are frames without a container, by FFmpeg's names of their demuxers: the function that reads a frame's
 # header, and FFmpeg's name of the decoder.
 _STREAMS = {"mp3": (mp3_frame, "mp3float"), "aac": (adts_frame, "aac")}
@@ -83,7 +98,7 @@ def main(demuxer: str, file: BinaryIO, out: BinaryIO) -> None:
             return
         file.seek(0)
         with av.open(file, format=demuxer, metadata_errors="ignore", options={"protocol_whitelist": ""}) as container:
-            _decode(_track_of_container(container), size, out)
+            _decode(_track_of_container(container, demuxer), size, out)
     except _DecodingError as failure:
         _send(out, FAILED, str(failure).encode())
     except TooManySamplesError:
@@ -106,6 +121,7 @@ class _Track:
         is_measured: Whether the length was measured rather than declared.
         skip: Number of samples at the start to leave out.
         most: Number of samples to keep after those, or None for all.
+        clock: Tells when the frames are heard, or None if they follow one another.
     """
 
     frames: Iterable[Any]
@@ -114,21 +130,56 @@ class _Track:
     is_measured: bool = False
     skip: int = 0
     most: int | None = None
+    clock: "_Clock | None" = None
 
 
-def _track_of_container(container: Any) -> _Track:  # noqa: ANN401 - PyAV's types differ between its releases
+@dataclass(frozen=True)
+class _Clock:
+    """Tells when the frames of a container are heard.
+
+    Attributes:
+        start: Time of the container's start, in seconds.
+        end: Time of its end, or None if it is not known.
+    """
+
+    start: float
+    end: float | None
+
+    def gap(self, frame: Any, position: float) -> float:  # noqa: ANN401
+        """Return how much silence is before a frame, in seconds.
+
+        Recorders leave out what nobody says or what was lost, and tell so by the times of the frames around it. The
+        sound track of a video may begin later than the picture.
+
+        Args:
+            frame: A frame of FFmpeg.
+            position: Seconds of sound before it.
+        """
+        if frame.pts is None or not frame.time_base:
+            return 0.0
+        time = float(frame.pts * frame.time_base)
+        gap = time - self.start - position
+        is_possible = gap <= _MOST_GAP if self.end is None else time <= self.end
+        return gap if gap > _LEAST_GAP and is_possible else 0.0
+
+
+def _track_of_container(container: Any, demuxer: str) -> _Track:  # noqa: ANN401 - PyAV's types vary by release
     stream = container.streams.best("audio")
     if stream is None:
         raise _DecodingError("no_audio_track")
     if stream.codec_context is None or not stream.sample_rate:
         raise _DecodingError("codec")
     stream.codec_context.thread_count = 1  # the sandbox allows no threads
+    whole = container.duration / av.time_base if container.duration else None
+    is_alone = all(other is stream or other.disposition & _COVER for other in container.streams)
     declared = None
-    if stream.duration:
-        declared = float(stream.duration * stream.time_base)
-    elif container.duration:
-        declared = container.duration / av.time_base
-    return _Track(_decoded(container.demux(stream), stream.decode), int(stream.sample_rate), declared)
+    if is_alone or demuxer in _LENGTH_OF_TRACK:
+        declared = float(stream.duration * stream.time_base) if stream.duration else whole
+    clock = None
+    if container.start_time is not None:
+        start = container.start_time / av.time_base
+        clock = _Clock(start, None if whole is None else start + whole)
+    return _Track(_decoded(container.demux(stream), stream.decode), int(stream.sample_rate), declared, clock=clock)
 
 
 def _track_of_stream(data: mmap.mmap, start: int, demuxer: str) -> _Track | None:
@@ -193,7 +244,7 @@ def _decode(track: _Track, size: int, out: BinaryIO) -> None:
     resampler, skip = Resampler(rate), track.skip
     pending: list[NDArray[np.float32]] = []
     frames = sent = work = 0
-    for samples in chain.from_iterable(map(_Floats(rate), track.frames)):
+    for samples in _arrays(track):
         if frames - sent >= rate or (pending and len(samples) != len(pending[0])):
             _send(out, BLOCK, resampler(np.concatenate(pending, axis=1).T).tobytes(), frames)
             pending, sent = [], frames
@@ -210,6 +261,22 @@ def _decode(track: _Track, size: int, out: BinaryIO) -> None:
     last = np.concatenate(pending, axis=1).T if pending else no_frames()
     _send(out, BLOCK, resampler(last, is_last=True).tobytes(), frames)
     _send(out, END, b"", frames)
+
+
+def _arrays(track: _Track) -> Iterator[NDArray[np.float32]]:
+    """Yield the samples of a track, with silence where it has gaps, in arrays of shape (channels, samples)."""
+    rate, floats = track.rate, _Floats(track.rate)
+    position = 0  # in samples
+    for frame in track.frames:
+        missing = round(track.clock.gap(frame, position / rate) * rate) if track.clock else 0
+        while missing:
+            silence = np.zeros((frame.layout.nb_channels, min(missing, rate)), np.float32)
+            missing -= silence.shape[1]
+            position += silence.shape[1]
+            yield silence
+        for samples in floats(frame):
+            position += samples.shape[1]
+            yield samples
 
 
 class _Floats:
