@@ -38,7 +38,7 @@ def main() -> None:
         settings = Settings.from_env()
         job: dict[str, Any] = {"id": "local"} | bundled_job()
         if audio is not None:
-            job["input"]["audio_url"] = _audio_url(audio, settings.max_download_mb * 1_000_000)
+            job["input"]["audio_url"] = _audio_url(audio, settings.max_file_bytes)
         answer = _answer(job, settings)
     except (SettingsError, OSError) as error:
         raise SystemExit(f"parakeet-worker: {error}") from error

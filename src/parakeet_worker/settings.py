@@ -167,7 +167,7 @@ class Settings:
             "PARAKEET_MAX_DOWNLOAD_MB",
             _whole_number(100_000),
             "1000",
-            "Largest audio file that is taken, in megabytes.",
+            "Largest audio file that is taken, in megabytes; not above `PARAKEET_MAX_DISK_MB`.",
         )
     )
     download_timeout_s: int = field(
@@ -247,6 +247,11 @@ class Settings:
         return self.concurrency or (64 if self.is_gpu_expected else 8)
 
     @property
+    def max_file_bytes(self) -> int:
+        """Size of the largest audio file in bytes. One that the disk never has room for is refused, not put off."""
+        return min(self.max_download_mb, self.max_disk_mb) * 1_000_000
+
+    @property
     def is_gpu_expected(self) -> bool:
         """Whether the model will run on a GPU. Looks for a device file only, since asking CUDA would take seconds."""
         return self.device != "cpu" and any(Path("/dev").glob("nvidia[0-9]*"))
@@ -270,6 +275,9 @@ class Settings:
                 values[setting.name] = setting.metadata["parse"](text)
             except ValueError as error:
                 raise SettingsError(f"{variable} {error}; it is {text!r}") from error
+            except (OSError, RuntimeError) as error:  # of a path; the latter for the home of a user that there is not
+                reason = getattr(error, "strerror", None) or error
+                raise SettingsError(f"{variable} cannot be used ({reason}); it is {text!r}") from error
         return cls(**values)
 
 

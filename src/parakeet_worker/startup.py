@@ -68,7 +68,7 @@ def build_worker(settings: Settings) -> "Worker":
 
     limits = Limits(
         DownloadLimits(
-            settings.max_download_mb * 1_000_000,
+            settings.max_file_bytes,
             settings.download_timeout_s,
             DiskBudget(settings.max_disk_mb * 1_000_000),
         ),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 import requests
+from runpod.serverless.utils import upload_file_to_bucket
 
 from audio_files import data_url
 from bad_servers import silent
@@ -97,6 +98,21 @@ def test_the_whole_is_where_the_answer_says(s3: str, job: Any, answer: Any) -> N
     check_schema(response.json(), "transcribe")
     assert lasting(response.json()) == lasting(whole)
     assert response.json()["processing_time"] == found["processing_time"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="there a file needs a name")
+def test_no_name_of_a_file_holds_the_result(
+    s3: str, job: Any, answer: Any, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named: list[Path] = []
+
+    def upload(name: str, path: str, *given: Any, **options: Any) -> Any:
+        named.extend(scratch.iterdir())
+        return upload_file_to_bucket(name, path, *given, **options)
+
+    monkeypatch.setattr("parakeet_worker.serverless.bucket.upload_file_to_bucket", upload)
+    assert answer(job, Bucket(s3, *KEYS, NAME))["result_url"]
+    assert named == []
 
 
 def test_the_address_cannot_be_guessed_and_nothing_is_written_over(s3: str, job: Any, answer: Any) -> None:

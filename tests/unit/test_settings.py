@@ -54,6 +54,18 @@ def test_nonsense_is_refused_by_name(variable: Any, value: Any) -> None:
         Settings.from_env({variable: value})
 
 
+@pytest.mark.parametrize(("text", "reason"), [("x" * 300, "File name too long"), ("~nobody-here/x", "home directory")])
+def test_a_path_that_cannot_be_looked_at_is_refused_by_name(text: Any, reason: Any) -> None:
+    with pytest.raises(SettingsError, match=f"^PARAKEET_MODEL cannot be used .*{reason}.*; it is '{text}'"):
+        Settings.from_env({"PARAKEET_MODEL": text})
+
+
+@pytest.mark.parametrize(("download", "disk", "most"), [("5", "7", 5_000_000), ("7", "5", 5_000_000)])
+def test_no_file_is_larger_than_the_disk(download: Any, disk: Any, most: Any) -> None:
+    settings = Settings.from_env({"PARAKEET_MAX_DOWNLOAD_MB": download, "PARAKEET_MAX_DISK_MB": disk})
+    assert settings.max_file_bytes == most
+
+
 @pytest.mark.parametrize("card", ["", "[]", "{}", '{"name": "x"}'])
 def test_a_damaged_card_is_refused_by_name(tmp_path: Path, card: Any) -> None:
     (tmp_path / "card.json").write_text(card)

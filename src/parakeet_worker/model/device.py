@@ -84,13 +84,18 @@ def make_plan(
         uses_graphs: Whether to capture CUDA graphs on a GPU.
 
     Raises:
-        RuntimeError: CUDA is required and not available, or the GPU has too little free memory.
+        RuntimeError: CUDA is required and not available, the GPU has too little free memory, or float16 is required on
+            a CPU.
     """
     name = device_name
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("PARAKEET_DEVICE is cuda, and torch finds no GPU that it can use")
+    if name == "cpu" and precision_name == "float16":
+        raise RuntimeError(
+            "PARAKEET_PRECISION is float16, which only a GPU computes with; on a CPU set bfloat16 or auto"
+        )
     device = torch.device(name)
     precision = _precision(precision_name, device, parameters)
     uses_graphs = uses_graphs and name == "cuda"

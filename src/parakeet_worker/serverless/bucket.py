@@ -4,6 +4,7 @@ import asyncio
 import logging
 import secrets
 import tempfile
+from pathlib import Path
 from typing import Any
 
 from runpod import RunPodLogger
@@ -16,6 +17,9 @@ from parakeet_worker.serverless.job_ids import loggable_id
 
 # Longest time that a job waits for its upload. The SDK sets no limit; boto3's own allow several minutes.
 UPLOAD_S = 60.0
+
+# The open files of this process, by their descriptors. Each can be opened again here.
+_DESCRIPTORS = Path("/proc/self/fd")
 
 # Uploads at a time, including those that no job waits for any more.
 _MOST_UPLOADS = 64
@@ -80,13 +84,15 @@ class Bucket:
         # to a local directory and return the path.
         import boto3  # noqa: F401
 
-        with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        # On Linux it has no name: with one, a worker that is killed would leave it, and the transcript in it.
+        open_file = tempfile.TemporaryFile if _DESCRIPTORS.exists() else tempfile.NamedTemporaryFile
+        with open_file() as file:
             file.writelines(json_pieces(envelope))
             file.flush()
             url: str = upload_file_to_bucket(
                 # Nobody can guess the address, and a job that is done twice does not write over its first result.
                 f"{secrets.token_hex(16)}.json",
-                file.name,
+                str(_DESCRIPTORS / str(file.fileno())) if _DESCRIPTORS.exists() else file.name,
                 self._credentials,
                 self._name or None,
                 prefix=loggable_id(job_id) or "result",

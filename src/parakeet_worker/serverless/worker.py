@@ -26,7 +26,8 @@ from parakeet_worker.serverless.summary import Summary
 # Faults of the worker rather than of the request.
 _FAULTS = (Code.INTERNAL_ERROR, Code.MODEL_UNAVAILABLE, Code.OUT_OF_MEMORY, Code.DEVICE_FAILED, Code.WORKER_BUSY)
 
-# After so many jobs in a row that ran out of memory, the worker is replaced: it may be the cause.
+# After so many jobs that ran out of memory, and none between them that succeeded, the worker is replaced: it may be the
+# cause.
 _MOST_OUT_OF_MEMORY = 3
 
 # The innermost frames of a traceback that are logged. The SDK's logger cuts a longer line in its middle.

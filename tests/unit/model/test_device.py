@@ -57,6 +57,11 @@ def test_single_precision_on_a_small_gpu(plan: Any) -> None:
     assert 2 * peak_bytes(1, PASS_S) < 7.2e9 - 4 * PARAMETERS
 
 
+def test_a_cpu_does_not_compute_in_float16() -> None:
+    with pytest.raises(RuntimeError, match="PARAKEET_PRECISION is float16"):
+        make_plan("cpu", "float16", None, PARAMETERS)
+
+
 def test_a_gpu_that_is_too_small(plan: Any) -> None:
     with pytest.raises(
         RuntimeError, match=r"^the GPU has 1\.2 GB of memory free, too little for the model and a batch$"
