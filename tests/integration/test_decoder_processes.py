@@ -210,7 +210,7 @@ def in_thread(slots: DecoderSlots, name: str, order: list[str], cancellation: Ca
         except JobCancelledError:
             order.append(f"not {name}")
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread
 
@@ -232,14 +232,15 @@ def test_turns_are_limited_and_a_cancelled_job_leaves_the_queue() -> None:
         thread.join()
 
 
-def test_a_long_turn_goes_to_another_and_who_is_new_goes_first() -> None:
+def test_a_long_turn_goes_to_another_and_who_is_new_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parakeet_worker.audio.formats.slots._SLICE_S", 60.0)
     slots, order, cancellation = DecoderSlots(1), [], CancellationToken()  # type: ignore[var-annotated]
     slots.acquire("long", cancellation)
     new = in_thread(slots, "new", order, cancellation)
     wait_for(lambda: slots.waiting == ["new"])
     slots.acquire("long", cancellation)  # its turn has just begun
     assert order == []
-    time.sleep(0.1)
+    monkeypatch.setattr("parakeet_worker.audio.formats.slots._SLICE_S", 0.0)  # now it has lasted too long
     again = in_thread(slots, "long", order, cancellation)
     wait_for(lambda: order == ["new"])
     newer = in_thread(slots, "newer", order, cancellation)
