@@ -227,7 +227,7 @@ export interface components {
     schemas: {
         /**
          * Request
-         * @description The body of /run and /runsync. RunPod's own fields (webhook, policy, s3Config) stand beside input.
+         * @description The body of /run and /runsync. RunPod's own fields (webhook, policy) stand beside input.
          */
         Request: {
             input: components["schemas"]["Input"];

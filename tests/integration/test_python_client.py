@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ from typing import Any, get_args
 
 import pytest
 
+from bad_servers import silent
 from parakeet_client import (
     BoostedTerm,
     CaptionLimits,
@@ -27,7 +29,7 @@ from parakeet_client import (
     Transcript,
     TranscriptionError,
 )
-from parakeet_client.__main__ import main
+from parakeet_client.__main__ import _shown, main
 from parakeet_client.contract import RETRIES, Level
 from parakeet_client.folder import JOURNAL, open_folder
 from parakeet_worker.job.request import schema
@@ -269,12 +271,44 @@ def test_a_timeout_cancels_the_job(client: Client, platform: ScriptedPlatform) -
     assert platform.jobs["job-1"].is_cancelled
 
 
+def test_a_timeout_ends_a_request_that_hangs() -> None:
+    started = time.monotonic()
+    with silent() as address, Client(ENDPOINT, api_key=API_KEY, base_url=f"http://{address}", pace=PACE) as client:
+        assert refusal(client, timeout=0.3).code == "timeout"
+        assert refusal(client, bytes(9_000_000), timeout=0.3).code == "timeout"
+    assert time.monotonic() - started < 10
+
+
+def test_a_job_is_cancelled_even_if_runpod_is_busy(client: Client, platform: ScriptedPlatform) -> None:
+    platform.fates[URL].append([RUNNING])
+    platform.faults["cancel"].extend([429, 503, "reset"])
+    assert refusal(client, timeout=0.05).code == "timeout"
+    assert platform.jobs["job-1"].is_cancelled
+
+
+def test_a_job_that_cannot_be_noted_is_cancelled(client: Client, platform: ScriptedPlatform) -> None:
+    def full(_: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    platform.fates[URL].append([RUNNING])
+    with pytest.raises(OSError, match="No space left"):
+        client.run(Task(URL, {}, on_submit=full))
+    assert platform.jobs["job-1"].is_cancelled
+
+
+@pytest.mark.parametrize("url", ["api.runpod.ai/v2", "ftp://api.runpod.ai", "https://"])
+def test_a_base_url_that_is_none(monkeypatch: pytest.MonkeyPatch, url: Any) -> None:
+    monkeypatch.setenv("RUNPOD_ENDPOINT_BASE_URL", url)
+    with pytest.raises(ValueError, match="the base URL"):
+        Client(ENDPOINT, api_key=API_KEY)
+
+
 # RunPod and the way to it.
 
 
 @pytest.mark.parametrize("kind", ["run", "status"])
 def test_requests_are_tried_again(client: Client, platform: ScriptedPlatform, kind: Any) -> None:
-    faults: list[int | str] = [408, 429, 500, 502, 503, 504, "reset"]
+    faults: list[int | str] = [408, 429, 500, 502, 503, 504, 520, "reset"]
     for number, fault in enumerate(faults, 1):
         platform.faults[kind].extend([fault, fault, fault])
         assert client.transcribe(URL).text == URL
@@ -320,7 +354,8 @@ def test_a_key_that_runpod_does_not_take_ends_everything(platform: ScriptedPlatf
     assert len(platform.asked) < 300
 
 
-def test_a_result_in_a_bucket(client: Client, platform: ScriptedPlatform) -> None:
+def test_a_result_in_a_bucket(client: Client, platform: ScriptedPlatform, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "httpx")
     url = platform.url.replace("/v2", "/results/1.json")
     platform.bucket["/results/1.json"] = json.dumps(done("Long.", captions="1")["output"]).encode()
     platform.fates[URL].append(
@@ -332,6 +367,8 @@ def test_a_result_in_a_bucket(client: Client, platform: ScriptedPlatform) -> Non
     assert platform.bucket_headers
     for headers in platform.bucket_headers:
         assert API_KEY not in str(headers)
+    assert "/status/job-1" in caplog.text
+    assert "/results/" not in caplog.text
 
 
 @pytest.mark.parametrize("content", [None, b"no JSON"])
@@ -431,9 +468,14 @@ def test_files_beside_each_other(platform: ScriptedPlatform, audio: list[str], o
     for secret in ("secret", "password", API_KEY):
         assert secret not in journal
 
-    # Nothing is sent again, also in another order and by another spelling.
-    relative = os.path.relpath(audio[0])
-    assert run([url, *audio[:0:-1], relative], out) == 0
+    # Nothing is sent again, also in another order, by another spelling and by another name of the file.
+    relative, link = os.path.relpath(audio[0]), out / "latest.mp3"
+    link.symlink_to(audio[0])
+    names = out / "names"
+    names.write_text(f" {relative} \n{link}\n")
+    assert run([url, *audio[:0:-1], f"@{names}"], out) == 0
+    names.unlink()
+    link.unlink()
     assert capsys.readouterr().out == "0 written, 4 there before, 0 failed\n"
     assert len(platform.jobs) == 4
     assert files(out) == given
@@ -489,6 +531,21 @@ def test_a_wrong_key(platform: ScriptedPlatform, audio: list[str], out: Path, ca
     assert re.match("0 written, 0 there before, 1 failed, 2 not tried\n", said.out)
     assert "unauthorized: RunPod does not take the API key." in said.err
     assert "wrong-key" not in said.out + said.err + (out / JOURNAL).read_text()
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("a?b.wav", "a?b.wav"),
+        ("data:audio/wav;base64,AAAA", "data:…"),
+        ("https://u:pw@h:80/a@b.wav?sign=1#x", "https://h:80/a@b.wav"),
+        ("http://[::1]:80/a.wav", "http://[::1]:80/a.wav"),
+        ("https://u:pa/ss@h/a.wav", "https://…"),
+        ("https://u:pa?ss@h/a.wav", "https://…"),
+    ],
+)
+def test_what_is_shown_of_a_source(source: Any, shown: Any) -> None:
+    assert _shown(source) == shown
 
 
 def test_names_of_urls(platform: ScriptedPlatform, out: Path) -> None:

@@ -22,8 +22,8 @@ _DESCRIPTION = """Transcribe files and URLs with a Parakeet worker on RunPod.
 
 For each source, NAME.json (the whole answer), NAME.srt and NAME.txt are written to a folder. Started
 again with the same sources, it leaves out what is written, and waits for the jobs that it has sent
-before. RunPod keeps results for 30 minutes; after that, the recordings are sent again. The API key is
-taken from the environment variable RUNPOD_API_KEY."""
+before. RunPod keeps results for 30 minutes, those of files above 7 MB for one; after that, the
+recordings are sent again. The API key is taken from the environment variable RUNPOD_API_KEY."""
 
 
 def main(arguments: Sequence[str] | None = None, pace: Pace | None = None) -> int:
@@ -74,8 +74,15 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that takes a source of a line without the spaces around it."""
+
+    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
+        return [arg_line.strip()]
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "parakeet_client",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -128,7 +135,8 @@ class _Run:
         except KeyboardInterrupt:
             jobs = self._folder.jobs(self._sources)
             err.write(
-                f"Stopped. Jobs still at RunPod: {jobs}. The same command gets their results, within 30 minutes.\n"
+                f"Stopped. Jobs still at RunPod: {jobs}. The same command gets their results, within 30 minutes, or "
+                "one minute for files above 7 MB.\n"
             )
             return 130
         done_before = len(self._sources) - len(waiting)
@@ -183,7 +191,10 @@ def _shown(source: str) -> str:
         return source
     if source[:5].lower() == "data:":
         return "data:…"
-    return re.sub(r"//[^/]*@", "//", re.split(r"[?#]", source, maxsplit=1)[0])
+    shown = re.sub(r"//[^/]*@", "//", re.split(r"[?#]", source, maxsplit=1)[0])
+    # What looks like a port that is no number is a password with a character that should be escaped.
+    is_whole = re.match(r"[^:]+://(\[[^\]/]*\]|[^/:]*)(:\d*)?(/|$)", shown)
+    return shown if is_whole else f"{shown.partition('//')[0]}//…"
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ from parakeet_client.endpoint import BASE_URL, Endpoint, Pace, WaitLimit
 # What is wrong with every request, not with one recording.
 FATAL = frozenset({"unauthorized", "unknown_endpoint"})
 
-# How long /runsync may hold a request open. Its answer is then that of /status.
-_RUNSYNC = "runsync?wait=10000"
+# How long /runsync may hold a request open, in seconds: RunPod takes 1 at least. Its answer is then that of /status.
+_LEAST_HELD_S, _MOST_HELD_S = 1.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Task:
     Attributes:
         source: A URL, a file, or the bytes of a file.
         options: What to ask for.
-        job_id: A job that was sent for it before. It is waited for, and sent again only if RunPod does not know it any
-            longer.
+        job_id: A job that was sent for it before. It is waited for. If RunPod does not know it any longer, or it failed
+            in a way that may pass, the recording is sent again.
         on_submit: Called with the id of each job that is sent for it, from a thread of the client.
         on_end: Called with what RunPod says of each of these jobs when it has ended, such as its `executionTime`.
     """
@@ -63,7 +63,7 @@ class Client:
         pace: How long to wait between requests.
 
     Raises:
-        ValueError: The id or the key cannot be one.
+        ValueError: The id, the key or the base URL cannot be one.
     """
 
     def __init__(
@@ -79,6 +79,8 @@ class Client:
         self.endpoint_id = endpoint_id
         self._pace = pace or Pace()
         url = base_url or os.environ.get("RUNPOD_ENDPOINT_BASE_URL") or BASE_URL
+        if not re.match(r"https?://[^/]", url, re.IGNORECASE):
+            raise ValueError("the base URL of RunPod's endpoints must begin with https:// or http://")
         self._endpoint = Endpoint(endpoint_id, key, url, self._pace)
 
     def __enter__(self) -> Self:
@@ -215,20 +217,29 @@ class Client:
                 task.on_end(ended)
                 return self._fetched(_output_of(ended), limit)
             except TranscriptionError as error:
+                if job_id and error.code == "expired":
+                    # Nothing failed here: the result of an earlier run of the program is gone.
+                    job_id = None
+                    continue
                 if failures[error.code] >= RETRIES.get(error.code, 0):
                     raise
                 failures[error.code] += 1
-            if job_id:
-                # Nothing failed here: the result of an earlier run of the program is gone.
-                job_id = None
-            else:
-                limit.sleep(self._pace.retry(failures.total() - 1))
+            job_id = None
+            limit.sleep(self._pace.retry(failures.total() - 1))
 
     def _submit(self, task: Task, limit: WaitLimit) -> dict[str, Any]:
         limit.sleep(0.0)
         body = build_request(task.source, task.options)
-        job = self._endpoint.post("run" if len(body) <= MAX_RUN_BYTES else _RUNSYNC, body, limit)
-        task.on_submit(job["id"])
+        path = "run"
+        if len(body) > MAX_RUN_BYTES:
+            path = f"runsync?wait={max(_LEAST_HELD_S, limit.at_most(_MOST_HELD_S)) * 1000:.0f}"
+        job = self._endpoint.post(path, body, limit)
+        try:
+            task.on_submit(job["id"])
+        except BaseException:
+            # The caller could not note the job, so nobody will ever ask for it.
+            self._endpoint.cancel(job["id"])
+            raise
         return job
 
     def _wait(self, job: dict[str, Any], limit: WaitLimit, *, cancel_on_exit: bool) -> Mapping[str, Any]:

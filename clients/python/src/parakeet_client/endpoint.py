@@ -1,8 +1,11 @@
 """The HTTP requests to RunPod, each tried again while that may help."""
 
+import contextlib
+import logging
 import random
 import threading
 import time
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,13 +15,31 @@ from parakeet_client.contract import TranscriptionError
 
 BASE_URL = "https://api.runpod.ai/v2"
 
-# Too many requests, and what a server says that cannot answer at the moment.
-_TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+# RunPod takes 20 requests to cancel a job at a time, and 100 in ten seconds.
+_MOST_CANCELLING = 16
+_MOST_CANCEL_ATTEMPTS = 4
+
+# The longest that a server may send nothing, and that a connection may take, in seconds.
+_SILENCE_S, _CONNECT_S = 60.0, 15.0
+
 _REFUSALS = {
     401: ("unauthorized", "RunPod does not take the API key."),
     403: ("unauthorized", "The API key may not use this endpoint."),
     413: ("request_too_large", "The request is larger than RunPod takes: give a URL instead of a file."),
 }
+
+
+_is_secret: ContextVar[bool] = ContextVar("_is_secret", default=False)
+
+
+class _NoSecrets(logging.Filter):
+    """Keeps httpx from logging the requests whose address is signed. At the level INFO, it logs each with its URL."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not _is_secret.get()
+
+
+logging.getLogger("httpx").addFilter(_NoSecrets())
 
 
 @dataclass(frozen=True)
@@ -57,6 +78,10 @@ class WaitLimit:
     stop: threading.Event
     deadline: float | None = None
 
+    def at_most(self, seconds: float) -> float:
+        """Return so many seconds, or those that are left if they are fewer; a hundredth at least."""
+        return seconds if self.deadline is None else max(0.01, min(seconds, self.deadline - time.monotonic()))
+
     def sleep(self, seconds: float) -> None:
         """Wait.
 
@@ -85,8 +110,8 @@ class Endpoint:
         # Sent with some requests only: the address in a bucket comes with an answer, and must not get the key.
         self._key = {"Authorization": f"Bearer {api_key}"}
         self._pace = pace
-        timeout = httpx.Timeout(60.0, connect=15.0, pool=None)
-        self._http = httpx.Client(timeout=timeout, limits=httpx.Limits(max_connections=None))
+        self._http = httpx.Client(limits=httpx.Limits(max_connections=None))
+        self._cancelling = threading.BoundedSemaphore(_MOST_CANCELLING)
 
     def close(self) -> None:
         """Close the connections."""
@@ -117,12 +142,16 @@ class Endpoint:
         return _job(response)
 
     def cancel(self, job_id: str) -> bool:
-        """Ask once that a job is cancelled, and return whether RunPod took that."""
-        try:
-            response = self._http.post(f"{self._url}/cancel/{job_id}", headers=self._key, timeout=10.0)
-        except httpx.RequestError:
-            return False
-        return response.is_success
+        """Ask that a job is cancelled, a few times if RunPod cannot answer, and return whether RunPod took that."""
+        with self._cancelling:
+            for number in range(_MOST_CANCEL_ATTEMPTS):
+                if number:
+                    time.sleep(self._pace.retry(number - 1))
+                with contextlib.suppress(httpx.RequestError):
+                    response = self._http.post(f"{self._url}/cancel/{job_id}", headers=self._key, timeout=10.0)
+                    if not _may_pass(response):
+                        return response.is_success
+        return False
 
     def fetch(self, url: str, limit: WaitLimit) -> object:
         """Return the JSON behind a URL in a bucket.
@@ -131,6 +160,7 @@ class Endpoint:
             TranscriptionError: There is none (`result_unavailable`).
         """
         # No message names the URL: it is signed, so whoever has it can read the result.
+        token = _is_secret.set(True)
         try:
             response = self._send("GET", url, limit, {}, follow_redirects=True)
             if response.is_success:
@@ -144,6 +174,8 @@ class Endpoint:
             if error.code != "unreachable":
                 raise
             problem = error.message
+        finally:
+            _is_secret.reset(token)
         raise TranscriptionError("result_unavailable", f"The result cannot be fetched from the bucket: {problem}.")
 
     def _send(
@@ -168,14 +200,19 @@ class Endpoint:
             wait = self._pace.retry(number)
             try:
                 response = self._http.request(
-                    method, url, content=body, headers=headers, follow_redirects=follow_redirects
+                    method,
+                    url,
+                    content=body,
+                    headers=headers,
+                    follow_redirects=follow_redirects,
+                    timeout=httpx.Timeout(limit.at_most(_SILENCE_S), connect=limit.at_most(_CONNECT_S), pool=None),
                 )
             except httpx.UnsupportedProtocol:
                 raise
             except httpx.RequestError as error:
                 problem = str(error) or type(error).__name__
             else:
-                if response.status_code not in _TRY_AGAIN:
+                if not _may_pass(response):
                     return response
                 problem = _status(response)
                 wait = max(wait, _retry_after(response))
@@ -184,8 +221,13 @@ class Endpoint:
         raise TranscriptionError("unreachable", f"No answer after {self._pace.requests} attempts: {problem}")
 
 
+def _may_pass(response: httpx.Response) -> bool:
+    """Return whether there were too many requests, or the server cannot answer at the moment."""
+    return response.status_code in (408, 429) or response.is_server_error
+
+
 def _status(response: httpx.Response) -> str:
-    return f"{response.status_code} {response.reason_phrase}"
+    return f"{response.status_code} {response.reason_phrase}".strip()
 
 
 def _retry_after(response: httpx.Response) -> float:

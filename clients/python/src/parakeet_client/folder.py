@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 from urllib.parse import unquote
@@ -41,7 +41,7 @@ class Entry:
 
     source: str
     request: str
-    stem: str
+    stem: str = field(compare=False)
 
     @classmethod
     def of(cls, source: str, options: Options, *, is_url: bool) -> Self:
