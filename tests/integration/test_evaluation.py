@@ -228,10 +228,10 @@ def server() -> Iterator[str]:
             try:
                 requests.get(address, timeout=5)
                 break
-            except requests.ConnectionError:
+            except requests.RequestException:
                 time.sleep(0.2)
         yield address
-        it.terminate()
+        it.kill()
 
 
 def texts(report: Report) -> dict[str, str | None]:

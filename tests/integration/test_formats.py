@@ -130,9 +130,9 @@ def test_a_file_of_nothing_but_tags_is_not_searched_to_its_end() -> None:
 
 
 def test_a_file_of_nothing_but_chunks_is_left_soon() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     refusal(b"RIFF\x00\x00\x00\x00WAVE" + b"junk\x00\x00\x00\x00" * 5_000_000)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_looking_for_another_recording_ends_with_the_job() -> None:

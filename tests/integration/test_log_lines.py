@@ -11,11 +11,12 @@ THREADS = """
 import sys, threading
 from parakeet_worker.serverless import log
 log.install(as_json=sys.argv[1] == "json")
+sys.setswitchinterval(1e-5)  # by default, a thread has many lines before the next one's turn
 begin = threading.Barrier(8)
 
 def talk(thread):
     begin.wait()
-    for number in range(10_000):
+    for number in range(1_500):
         if number % 3 == 0:
             print(f"INFO   | thread {thread} says {number}", flush=True)
         elif number % 3 == 1:
@@ -41,4 +42,4 @@ def test_no_line_is_torn_by_another_thread(form: Any) -> None:
     if form == "json":
         lines = [f"{line['level']}   | {line['message']}" for line in map(json.loads, lines)]
     assert rest == ""
-    assert sorted(lines) == sorted(f"INFO   | thread {t} says {n}" for t in range(8) for n in range(10_000))
+    assert sorted(lines) == sorted(f"INFO   | thread {t} says {n}" for t in range(8) for n in range(1_500))

@@ -46,6 +46,12 @@ def clip(clips: list[Clip]) -> Any:
     return {"audio_url": data_url(clips[2].path.read_bytes())}
 
 
+@pytest.fixture(scope="module")
+def long() -> Any:
+    """Half an hour."""
+    return {"audio_url": data_url(encode(tone(1800.0, 8_000), 8_000, container="FLAC"))}
+
+
 def line_of(log: Any, job_id: str) -> str:
     """The one line of a job in the worker's log."""
     pattern = re.compile(rf"{job_id} \| ((?:transcribe|model_info) .*)")
@@ -119,8 +125,8 @@ def test_the_log_has_one_line_for_a_job(endpoint: Any, live: Platform, clip: Any
     assert "base64" not in live.log.read_text()
 
 
-def test_progress_of_a_long_job(endpoint: Any, live: Platform) -> None:
-    job = endpoint.run({"input": {"audio_url": data_url(encode(tone(1800.0, 8_000), 8_000, container="FLAC"))}})
+def test_progress_of_a_long_job(endpoint: Any, live: Platform, long: Any) -> None:
+    job = endpoint.run({"input": long})
     seen = []
 
     def is_done() -> bool:
@@ -138,8 +144,8 @@ def test_progress_of_a_long_job(endpoint: Any, live: Platform) -> None:
     assert live.jobs[job.job_id].answers == 1
 
 
-def test_the_heartbeat_names_the_jobs(endpoint: Any, live: Platform) -> None:
-    job = endpoint.run({"input": {"audio_url": data_url(encode(tone(1200.0, 8_000), 8_000, container="FLAC"))}})
+def test_the_heartbeat_names_the_jobs(endpoint: Any, live: Platform, long: Any) -> None:
+    job = endpoint.run({"input": long})
     assert wait_until(lambda: any(job.job_id in ping.get("job_id", "") for ping in live.pings))
     job.cancel()
 
@@ -184,7 +190,7 @@ def test_cancelled_while_it_is_downloaded(endpoint: Any, live: Platform, web: An
 
 def test_cancelled_as_it_arrives(endpoint: Any, live: Platform, clip: Any) -> None:
     """The signal to stop a large job overtakes the job."""
-    large = {"audio_url": data_url(encode(tone(240.0)))}
+    large = {"audio_url": data_url(encode(tone(600.0, 8_000), 8_000))}
     for _ in range(3):
         (job,) = live.submit({"input": large})
         assert wait_until(lambda: job.handed_out)  # noqa: B023 - waited for here
@@ -194,10 +200,9 @@ def test_cancelled_as_it_arrives(endpoint: Any, live: Platform, clip: Any) -> No
     assert live.jobs[job.id].answers == 0
 
 
-def test_cancelled_on_the_model(endpoint: Any, live: Platform, clip: Any) -> None:
-    job = endpoint.run({"input": {"audio_url": data_url(encode(tone(299.0)))}})
-    assert wait_until(lambda: live.jobs[job.job_id].handed_out)
-    time.sleep(0.7)
+def test_cancelled_on_the_model(endpoint: Any, live: Platform, clip: Any, long: Any) -> None:
+    job = endpoint.run({"input": long})
+    assert wait_until(lambda: live.jobs[job.job_id].updates)
     job.cancel()
     assert endpoint.run_sync({"input": clip}, timeout=ANSWER_S)["text"] == TEXT
     assert "transcribe cancelled" in line_of(live.log, job.job_id)
@@ -322,11 +327,9 @@ def test_sigterm_with_jobs_in_flight(tmp_path: Path, clips: list[Clip]) -> None:
         assert wait_until(lambda: all(job.handed_out for job in jobs))
         assert not all(job.answers for job in jobs)
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.1)
+        time.sleep(1.5)  # a poll that is open takes jobs for one second more
         (late,) = platform.submit({"input": {"action": "model_info"}})
-        started = time.monotonic()
         assert process.wait(20) == 0
-        assert time.monotonic() - started < 20
     assert [(job.answers, job.status) for job in jobs] == [(1, "COMPLETED")] * 16
     assert late.handed_out == 0
     platform.close()
@@ -337,7 +340,7 @@ import asyncio
 import runpod
 from parakeet_worker.serverless import job_loop
 
-job_loop._STOPPING_S = 1.5
+job_loop._STOPPING_S, job_loop.LAST_UPDATE_S = 1.5, 6.0
 assert job_loop.install() is None
 
 async def wait(job):
@@ -359,19 +362,10 @@ def test_sigterm_while_updates_hang(platform: Platform, tmp_path: Path) -> None:
         done, late = platform.submit({"input": {"seconds": 1.0}}, {"input": {"seconds": 60.0}})
         assert wait_until(lambda: done.updates and late.updates)
         process.send_signal(signal.SIGTERM)
-        assert wait_until(lambda: late.answers, 2.5)
+        assert wait_until(lambda: late.answers, 5)  # with the wait for its update, it would be after 7.5 s
         assert process.wait(20) == 0
     assert (done.answers, done.status) == (1, "COMPLETED")
     assert late.result["output"]["code"] == "worker_busy"
-
-
-@pytest.mark.parametrize("wait", [0.2, 1.2], ids=["imports", "later"])
-def test_sigterm_before_the_worker_is_ready(platform: Platform, tmp_path: Path, wait: Any) -> None:
-    with worker_process(platform, tmp_path / "log") as process:
-        time.sleep(wait)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) in (0, -signal.SIGTERM)
-    assert not platform.jobs
 
 
 def test_sigkill_leaves_nothing_behind(platform: Platform, tmp_path: Path, web: Any, clip: Any) -> None:

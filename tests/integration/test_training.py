@@ -152,7 +152,7 @@ def in_processes(count: int, work: Callable[[Team, Path], None], folder: Path, m
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(300)
     assert [process.exitcode for process in processes] == [0] * count
 
 
