@@ -77,6 +77,7 @@ ARG ENGINE
 # The same bytes at the same time are the same layer, which a registry and a host have already.
 RUN python -m parakeet_worker.bake "${MODEL}" --out /model --downloads /downloads --engine "${ENGINE}" \
     ${MODEL_REVISION:+--revision "${MODEL_REVISION}"} ${MODEL_SHA256:+--sha256 "${MODEL_SHA256}"} \
+    && chmod -R a+rX /model \
     && find /model -exec touch --date=@0 {} +
 
 FROM packages AS engine-plain
@@ -92,7 +93,9 @@ ENV PARAKEET_MODEL=/model
 COPY LICENSE NOTICE handler.py test_input.json ./
 COPY schemas ./schemas
 COPY src ./src
-# Without a check of the sources at run time: they do not change.
-RUN python -m compileall -q --invalidation-mode unchecked-hash handler.py src
+# A checkout may be its owner's alone, and the worker is another user. Without a check of the sources at run time: they do
+# not change.
+RUN chmod -R a+rX LICENSE NOTICE handler.py test_input.json schemas src \
+    && python -m compileall -q --invalidation-mode unchecked-hash handler.py src
 USER 10001
 CMD ["python", "handler.py"]

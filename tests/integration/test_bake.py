@@ -197,7 +197,7 @@ def test_a_local_file_with_another_checksum(nemo_file: Any, tmp_path: Path) -> N
         bake_main([str(nemo_file), "--out", str(tmp_path / "out"), "--sha256", "0" * 64])
 
 
-@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf"])
+@pytest.mark.parametrize("minutes", ["0", "-1", "0.59", "nan", "inf"])
 def test_nonsensical_minutes(nemo_file: Any, tmp_path: Path, minutes: Any) -> None:
     with pytest.raises(SystemExit, match="--max-minutes"):
         bake_main([str(nemo_file), "--out", str(tmp_path / "out"), f"--max-minutes={minutes}"])

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from audio_files import data_url
 from cpu import CPU
-from parakeet_worker.model.card import Card
+from parakeet_worker.model.card import CONFIG, Card
 from parakeet_worker.model.config import ModelConfig
 from parakeet_worker.model.network import Parakeet
 from parakeet_worker.model.recognizer import PlainRecognizer
@@ -117,6 +117,29 @@ def other(request: Any) -> tuple[PlainRecognizer, NemoRecognizer]:
     plain = Parakeet(ModelConfig.from_nemo(OmegaConf.to_container(config, resolve=True)))
     plain.load(model.state_dict(), CPU.device, torch.float32)
     return PlainRecognizer(plain, Ids(), CPU), NemoRecognizer(model, CPU)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("greedy", "most"), [({}, 10), ({"max_symbols": None}, 10), ({"max_symbols": 3}, 3)])
+def test_nemos_decoder_has_a_limit_of_labels_at_a_frame(tmp_path: Path, greedy: Any, most: Any) -> None:
+    config = OmegaConf.load(MODEL_DIR / CONFIG)
+    config.decoding.greedy = greedy
+    OmegaConf.save(config, tmp_path / CONFIG)
+    assert serving_config(tmp_path).decoding.greedy.max_symbols == most
+    steps = {"max_symbols_per_step": 7}
+    config.decoding.greedy = steps
+    OmegaConf.save(config, tmp_path / CONFIG)
+    assert "max_symbols" not in serving_config(tmp_path).decoding.greedy
+
+
+def test_nemos_decoder_computes_in_float32(clips: list[Clip]) -> None:
+    model = load_model(MODEL_DIR, CPU.device, torch.bfloat16)
+    found = {name: {each.dtype for each in part.parameters()} for name, part in model.named_children()}
+    assert {name for name, dtypes in found.items() if torch.bfloat16 in dtypes} == {"encoder"}
+    scores = []
+    model.joint.joint_net[-1].register_forward_hook(lambda *given: scores.append(given[2].dtype))
+    recognizer = NemoRecognizer(model, CPU)
+    assert recognizer.transcribe([soundfile.read(clips[2].path, dtype="float32")[0]])[0].text == TEXT
+    assert set(scores) == {torch.float32}
 
 
 class Ids:

@@ -26,7 +26,7 @@ class ChunkingConfig:
     quietest point between the two.
 
     Attributes:
-        whole: Longest recording that is one window.
+        whole: Longest recording that is one window, if that is more than the longest window with one overlap.
         shortest: Shortest window of a longer recording. Its last window may be shorter.
         longest: Longest window, without its overlaps.
         overlap: Audio that a window has beyond each of its ends, so that the words there have context.
@@ -45,6 +45,11 @@ class ChunkingConfig:
         """
         if not 0 <= self.overlap <= self.shortest < self.longest:
             raise ValueError("a window's overlap, shortest and longest length must be in this order")
+
+    @property
+    def longest_pass(self) -> float:
+        """Longest recording that is one window, in seconds: a shorter one has nothing to be cut off."""
+        return max(self.whole, self.longest + self.overlap)
 
 
 Window = tuple[WindowSpan, NDArray[np.float32]]
@@ -68,7 +73,7 @@ def chunk(blocks: Iterable[NDArray[np.float32]], config: ChunkingConfig) -> Iter
     # Positions are samples of the recording: `first` is the first one in `held`, `begin` where the next window begins.
     held = _Samples()
     first = begin = 0
-    enough = max(round(config.whole * SAMPLE_RATE), longest + overlap)
+    enough = round(config.longest_pass * SAMPLE_RATE)
     for block in blocks:
         held.append(block)
         while len(held) > enough:

@@ -15,7 +15,7 @@ import torch
 from parakeet_worker.bake.convert import BakeError, ModelDescription, bake, copy_baked
 from parakeet_worker.bake.huggingface.download import download
 from parakeet_worker.bake.huggingface.pin import PARAKEET_TDT_0_6B_V2, HubError, find_pin, is_local
-from parakeet_worker.model.card import CARD, MAX_DURATION, Card, sha256
+from parakeet_worker.model.card import CARD, MAX_DURATION, WINDOWS, Card, sha256
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -55,8 +55,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _bake_source(options: argparse.Namespace) -> Card:
-    if options.max_minutes is not None and not 0 < options.max_minutes < math.inf:
-        raise BakeError("--max-minutes must be a number above zero")
+    _, longest, overlap = WINDOWS
+    least = (longest + 2 * overlap) / 60
+    if options.max_minutes is not None and not least <= options.max_minutes < math.inf:
+        raise BakeError(f"--max-minutes must be a number from {least:g} on: windows of long recordings have as much")
     if (Path(options.source) / CARD).is_file():
         if any((options.name, options.description, options.license, options.max_minutes, options.precision)):
             raise BakeError(f"{options.source} is baked already and has its card; it is copied as it is")

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from parakeet_worker.asr.types import SAMPLE_RATE
-from parakeet_worker.bake.prove import DifferentModelError, prove
+from parakeet_worker.bake.prove import DifferentModelError, prove, stored_precision
 from parakeet_worker.model.card import (
     CARD,
     CHECKPOINT,
@@ -27,6 +27,8 @@ from parakeet_worker.model.card import (
     sha256,
     vocabulary_features,
 )
+from parakeet_worker.model.config import UnsupportedModelError
+from parakeet_worker.model.tokenizer import Tokenizer
 
 # What a configuration may say of a model that is served.
 _SERVED = {
@@ -221,6 +223,12 @@ def _bake_config(archive: Path, directory: Path) -> DictConfig:
             (directory / path).parent.mkdir(exist_ok=True)
             shutil.copyfile(unpacked, directory / path)
             config.tokenizer[key] = path
+    try:
+        Tokenizer((directory / TOKENIZER_FILES["model_path"]).read_bytes())
+    except UnsupportedModelError as error:
+        raise BakeError(f"the model cannot be served: {error}") from error
+    except (OSError, RuntimeError) as error:
+        raise BakeError("the archive has no SentencePiece tokenizer, or a damaged one") from error
     OmegaConf.save(config, directory / CONFIG)
     return config
 
@@ -241,9 +249,8 @@ def _bake_weights(archive: Path, directory: Path, precision: torch.dtype) -> Non
         raise BakeError(f"the archive's {CHECKPOINT} is damaged") from error
 
     def stored(name: str, tensor: torch.Tensor) -> torch.Tensor:
-        is_fixed = name.startswith("preprocessor.") or not tensor.is_floating_point()
         # safetensors stores each tensor once and whole: views and shared storage are undone.
-        return tensor.to(tensor.dtype if is_fixed else precision, copy=True).contiguous()
+        return tensor.to(stored_precision(name, tensor, precision), copy=True).contiguous()
 
     save_file({name: stored(name, tensor) for name, tensor in weights.items()}, directory / WEIGHTS)
 

@@ -66,11 +66,12 @@ def prove(nemo_file: Path, directory: Path, checksums: Mapping[str, str], precis
         from omegaconf import open_dict
 
         files = ModelFiles(directory, checksums)
-        loaded = load_model(directory, _EXACT.device, precision, files=files)
+        loaded = load_model(directory, _EXACT.device, files=files)
         restored = ASRModel.restore_from(str(nemo_file), map_location="cpu").eval()
         ours = loaded.state_dict()
         for name, tensor in restored.state_dict().items():
-            if not torch.equal(tensor.to(ours[name].dtype), ours[name]):
+            stored = tensor.to(stored_precision(name, tensor, precision))
+            if not torch.equal(stored.to(ours[name].dtype), ours[name]):
                 raise DifferentModelError(f"{name} is not as NeMo restores it")
         with open_dict(restored.cfg):
             restored.cfg.validation_ds = {"use_start_end_token": False}  # transcribe() reads it
@@ -78,8 +79,14 @@ def prove(nemo_file: Path, directory: Path, checksums: Mapping[str, str], precis
         parameters = sum(parameter.numel() for parameter in restored.parameters())
         del restored, ours
         gc.collect()  # a large model is not held three times
-        engine, reason = _choose_engine(NemoRecognizer(loaded.float(), _EXACT), files)
+        engine, reason = _choose_engine(NemoRecognizer(loaded, _EXACT), files)
     return Proof(parameters, hypothesis.text, engine, reason)
+
+
+def stored_precision(name: str, tensor: torch.Tensor, precision: torch.dtype) -> torch.dtype:
+    """Return the precision that a tensor of a model is baked in. What is not of the network keeps its own."""
+    is_fixed = name.startswith("preprocessor.") or not tensor.is_floating_point()
+    return tensor.dtype if is_fixed else precision
 
 
 def _choose_engine(reference: Recognizer, files: ModelFiles) -> tuple[str, str]:

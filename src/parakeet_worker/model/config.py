@@ -46,6 +46,10 @@ _TARGETS = {
 }
 
 
+MAX_SYMBOLS = 10
+"""Most labels that are taken at one encoder frame, where the configuration has no number of its own. It is NeMo's."""
+
+
 class UnsupportedModelError(Exception):
     """The plain engine cannot run a model. The message gives the reason."""
 
@@ -125,7 +129,7 @@ class ModelConfig:
             raise UnsupportedModelError(f"the model is a {str(config.get('target')).rpartition('.')[2]}")
         try:
             return cls._from_known(config)
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UnsupportedModelError(f"the configuration lacks or misuses {error}") from error
 
     @classmethod
@@ -170,8 +174,7 @@ class ModelConfig:
             joint_activation=joint["jointnet"]["activation"],
             joint_has_dropout=bool(joint["jointnet"].get("dropout")),
             durations=tuple(durations),
-            # NeMo takes 10 where nothing is set.
-            max_symbols=greedy.get("max_symbols") or greedy.get("max_symbols_per_step") or 10,
+            max_symbols=greedy.get("max_symbols") or greedy.get("max_symbols_per_step") or MAX_SYMBOLS,
         )
 
 

@@ -13,6 +13,11 @@ T = TypeVar("T")
 
 _LEAST_BATCH_SECONDS = 60.0
 
+# Longest batch of the plain engine on a GPU, however much memory that has. The subsampling's first output has 819,200
+# elements for each second, and not all kernels can address 2**31 (https://github.com/pytorch/pytorch/issues/80020). NeMo
+# divides such a batch itself.
+_MOST_BATCH_SECONDS = 2_600.0
+
 # Most that the tensors of a batch take for each padded second in 16-bit precision, in bytes: by engine, and by
 # `benchmarks/dry_run.py` with the sizes of 0.6B. The subsampling's first output alone takes 50 frames x 64 bins x
 # 256 channels x 2 bytes. For windows longer than `batching.LINEAR_S`, whose attention takes more, the scheduler counts
@@ -102,6 +107,8 @@ def make_plan(
     graphs = _GRAPHS_BYTES if uses_graphs else 0
     if batch_seconds is None:
         batch_seconds = _batch_seconds(device, parameters, precision, _BYTES_PER_SECOND[engine], graphs)
+        if name == "cuda" and engine == "plain":
+            batch_seconds = min(batch_seconds, _MOST_BATCH_SECONDS)
     return Plan(device, precision, batch_seconds, uses_graphs)
 
 

@@ -12,6 +12,7 @@ from parakeet_worker.model.card import CHECKPOINT, CONFIG, MAX_DURATION, WINDOWS
 from parakeet_worker.model.config import ModelConfig
 from parakeet_worker.model.files import DamagedModelError, parse_config
 from parakeet_worker.model.network import Parakeet
+from parakeet_worker.model.tokenizer import Tokenizer
 
 
 class NemoFile:
@@ -76,6 +77,7 @@ def open_nemo_file(path: Path) -> tuple[Card, NemoFile]:
     """
     file = NemoFile(path)
     config = file.config()
+    Tokenizer(file.tokenizer())
     card = Card(
         name=path.stem,
         description="",

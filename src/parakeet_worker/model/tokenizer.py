@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from sentencepiece import SentencePieceProcessor
 
+from parakeet_worker.model.config import UnsupportedModelError
+
 # Pieces whose characters NeMo does not count as punctuation: control tokens, and pieces that begin a word.
 _SPECIAL = re.compile(r"\[.*\]$|<.*>$|##|▁|\s*$")
 
@@ -15,10 +17,16 @@ class Tokenizer:
 
     Args:
         model: A SentencePiece model, serialised.
+
+    Raises:
+        UnsupportedModelError: It spells characters that it does not know in bytes.
     """
 
     def __init__(self, model: bytes) -> None:
         self._processor = SentencePieceProcessor(model_proto=model)
+        if any(map(self._processor.is_byte, range(self._processor.get_piece_size()))):
+            # Several make one character, so the times of words could not be told from those of tokens.
+            raise UnsupportedModelError("its tokenizer has pieces for single bytes")
         self._pieces = [self._processor.id_to_piece(index) for index in range(self._processor.get_piece_size())]
         marks = {
             character

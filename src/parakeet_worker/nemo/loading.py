@@ -9,6 +9,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from parakeet_worker.model.card import CONFIG, TOKENIZER_FILES, Card
+from parakeet_worker.model.config import MAX_SYMBOLS
 from parakeet_worker.model.files import ModelFiles, ModelSource
 from parakeet_worker.model.prepare import TimeStage
 
@@ -37,7 +38,8 @@ def load_model(
     Args:
         directory: The baked model.
         device: The device for the weights.
-        precision: Precision of the weights. The preprocessor stays float32: a spectrum exceeds the range of 16 bits.
+        precision: Precision of the encoder's weights. The others stay float32: a spectrum exceeds the range of 16 bits,
+            and which of two labels with equal scores wins would depend on the batch.
         files: The directory's files, if they are being read already.
         stage: Times the stages `imports`, `build`, `read` and `copy`.
 
@@ -64,7 +66,7 @@ def load_model(
     with stage("copy"):
         model.load_state_dict(weights, strict=True, assign=True)
         for name, module in model.named_children():
-            module.to(device, torch.float32 if name == "preprocessor" else precision)
+            module.to(device, precision if name == "encoder" else torch.float32)
     return model.eval().requires_grad_(requires_grad=False)
 
 
@@ -79,6 +81,11 @@ def serving_config(directory: Path) -> DictConfig:
         for key, path in TOKENIZER_FILES.items():
             if key in config.tokenizer:
                 config.tokenizer[key] = str(directory / path)
+        greedy = config.decoding.greedy
+        if "joint" in config and not (greedy.get("max_symbols") or greedy.get("max_symbols_per_step")):
+            # NeMo's own default, which it sets only for a decoder with CUDA graphs. Without it, one frame of noise can
+            # give labels for ever.
+            greedy.max_symbols = MAX_SYMBOLS
         if config.encoder.get("self_attention_model") == "rel_pos":
             # Exact attention with less memory, and faster in batches.
             config.encoder.use_pytorch_sdpa = True

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from parakeet_worker.asr.types import DecodingOptions, Hypothesis, ReadHypothesis, Token
+from parakeet_worker.asr.types import SAMPLE_RATE, DecodingOptions, Hypothesis, ReadHypothesis, Token
 from parakeet_worker.model.device import Plan
 from parakeet_worker.model.torch_recognizer import Meanwhile, TorchRecognizer
 
@@ -25,7 +25,8 @@ class NemoRecognizer(TorchRecognizer):
     def __init__(self, model: Any, plan: Plan) -> None:  # noqa: ANN401 - NeMo is not typed
         super().__init__(plan)
         self.model = model
-        self._frame_seconds: float = model.cfg.preprocessor.window_stride * model.encoder.subsampling_factor
+        hop: int = model.preprocessor.featurizer.hop_length  # in samples
+        self._frame_seconds = hop / SAMPLE_RATE * model.encoder.subsampling_factor
 
     @torch.inference_mode()
     def _run(
@@ -40,7 +41,7 @@ class NemoRecognizer(TorchRecognizer):
         precision = next(model.encoder.parameters()).dtype
         encoded, lengths = model.encoder(audio_signal=features.to(precision), length=lengths)
         meanwhile()
-        return self._decode(encoded, lengths)
+        return self._decode(encoded.float(), lengths)
 
     def _decode(self, encoded: torch.Tensor, lengths: torch.Tensor) -> list[ReadHypothesis]:
         """Decode the encoder's output, (B, channels, encoder frames), with `lengths`, (B,), in encoder frames."""

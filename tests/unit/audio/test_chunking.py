@@ -116,6 +116,12 @@ def test_no_more_is_held_than_a_window_needs() -> None:
         assert given_seconds <= max(61, stretch.start + 40)
 
 
+def test_what_is_no_longer_than_a_window_is_never_cut() -> None:
+    assert ChunkingConfig(10, 20, 30, 3).longest_pass == 33
+    assert ChunkingConfig(60, 20, 30, 3).longest_pass == 60
+    assert len(list(chunk([np.zeros(33 * 16_000, np.float32)], ChunkingConfig(10, 20, 30, 3)))) == 1
+
+
 @pytest.mark.parametrize("lengths", [(20, 10, 3), (20, 20, 3), (2, 30, 3), (20, 30, -1)])
 def test_contradictory_lengths_are_refused(lengths: Any) -> None:
     with pytest.raises(ValueError, match="in this order"):

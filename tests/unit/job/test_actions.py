@@ -29,7 +29,7 @@ AUDIO = base64.b64encode(encode(tone(0.5))).decode()
 def actions(
     load: Any = lambda: Hears("hello"), pass_s: float = 300, request_s: float = 14_400.0, engine: str = "plain"
 ) -> Actions:
-    limits = Limits(DownloadLimits(100_000, 5), request_s, ChunkingConfig(pass_s, 1.0, 2.0, 0.0))
+    limits = Limits(DownloadLimits(100_000, 5), request_s, ChunkingConfig(pass_s, 0.2, 0.4, 0.1))
     return Actions(Scheduler(load), CARD, limits, 1, engine=engine)
 
 

@@ -65,6 +65,12 @@ def test_what_the_plain_engine_does_not_know(config: Any, part: Any, key: Any, v
     assert str(refused.value) == reason
 
 
+def test_a_number_in_words_is_not_known_to_the_plain_engine(config: Any) -> None:
+    config["preprocessor"]["log_zero_guard_value"] = "tiny"
+    with pytest.raises(UnsupportedModelError, match="tiny"):
+        ModelConfig.from_nemo(config)
+
+
 @pytest.mark.parametrize(("part", "key"), [("encoder", "d_model"), ("decoder", "prednet"), ("joint", "jointnet")])
 def test_what_a_configuration_must_have(config: Any, part: Any, key: Any) -> None:
     del config[part][key]
