@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 _LEAST_BATCH_SECONDS = 60.0
 
-# Longest batch of the plain engine on a GPU, however much memory that has. The subsampling's first output has 819,200
-# elements for each second, and not all kernels can address 2**31 (https://github.com/pytorch/pytorch/issues/80020). NeMo
-# divides such a batch itself.
+# Longest batch of the plain engine on a GPU, however much memory that has. For each second, the subsampling has 819,200
+# first outputs, and not all kernels can address 2**31 (https://github.com/pytorch/pytorch/issues/80020). NeMo divides
+# such a batch itself.
 _MOST_BATCH_SECONDS = 2_600.0
 
 # Most that the tensors of a batch take for each padded second in 16-bit precision, in bytes: by engine, and by
