@@ -216,9 +216,11 @@ def test_packets_that_are_lost_here_and_there_move_no_word() -> None:
     assert 2 + loud[0] / 16_000 == pytest.approx(31, abs=0.12)
 
 
-@pytest.mark.parametrize(("live", "gap"), [("0", 5_000), ("1", 0)])
-def test_a_gap_is_longer_than_an_hour_only_if_the_file_is(live: Any, gap: Any) -> None:
-    audio = decode(edited(SAMPLES, "webm", "libopus", lambda time: time + 5_000 * (time > 2), live=live))
+@pytest.mark.parametrize(("later", "gap"), [(5_000, 5_000), (20_000, 0)])
+@pytest.mark.parametrize("live", ["0", "1"])
+def test_a_gap_of_more_than_four_hours_is_a_damaged_time(monkeypatch: Any, live: Any, later: Any, gap: Any) -> None:
+    monkeypatch.setattr("parakeet_worker.audio.decode._LEAST_SHARE", 0.0)  # so much of the file is missing then
+    audio = decode(edited(SAMPLES, "webm", "libopus", lambda time: time + later * (time > 2), live=live))
     assert audio.duration == pytest.approx(len(SAMPLES) / 16_000 + gap, abs=0.15)
 
 

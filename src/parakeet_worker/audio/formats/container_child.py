@@ -39,9 +39,9 @@ _LEAST_SHARE = 0.5
 # gaps, frames are less than 1 ms off, and the first one of WMA 93 ms.
 _LEAST_GAP = 0.1
 
-# Longest gap in a file that does not say how long it is, such as a browser's recording, in seconds. A longer one is
-# taken for a damaged time.
-_MOST_GAP = 3_600.0
+# Longest gap, in seconds: as long as the longest recording that a worker takes by default. A longer one is taken for a
+# damaged time.
+_MOST_GAP = 14_400.0
 
 # FFmpeg's names of demuxers that tell the length of each track. Others give that of the whole file for it, and sound
 # may be shorter than a picture.
@@ -159,7 +159,7 @@ class _Clock:
             return 0.0
         time = float(frame.pts * frame.time_base)
         gap = time - self.start - position
-        is_possible = gap <= _MOST_GAP if self.end is None else time <= self.end
+        is_possible = gap <= _MOST_GAP and (self.end is None or time <= self.end)
         return gap if gap > _LEAST_GAP and is_possible else 0.0
 
 
