@@ -26,7 +26,7 @@ import httpx
 from parakeet_client import Client, Options, Pace, Task, Transcript, TranscriptionError
 from parakeet_client.client import FATAL
 from parakeet_client.contract import RETRIES, is_url
-from parakeet_client.endpoint import WaitLimit
+from parakeet_client.endpoint import WaitLimit, may_pass
 from results import Execution, Failure, without_secrets
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ _OPTIONS: Options = {"timestamps": ["word"]}
 
 # Whoever starts a server has a reason to wait for it; this ends the wait for one that hangs.
 _LONGEST_REQUEST_S = 3600.0
-_TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 # For the first request: who has not started the server should not wait a minute to hear it.
 _FIRST_ATTEMPTS = 2
 
@@ -310,7 +309,7 @@ class ServerTarget:
             if response.is_success:
                 return response
             problem = f"{response.status_code} {response.reason_phrase}"
-            if response.status_code not in _TRY_AGAIN:
+            if not may_pass(response):
                 raise TranscriptionError("request_refused", f"The server refused the request: {problem}.")
         raise TranscriptionError("unreachable", f"No answer after {attempts} attempts: {problem}")
 

@@ -184,6 +184,16 @@ class TestRefusedResults:
             assert output["text"] == TEXT
 
 
+def changed_handler(folder: Path, change: str) -> Path:
+    """Write a script that runs a line of Python, and then is `handler.py`."""
+    script = folder / "changed.py"
+    script.write_text(
+        f"import runpy, sys\n{change}\nsys.path.insert(0, {str(ROOT)!r})\n"
+        f"if __name__ == '__main__':\n    runpy.run_path({str(ROOT / 'handler.py')!r}, run_name='__main__')\n"
+    )
+    return script
+
+
 def handles_sigterm(pid: int) -> bool:
     """Whether a process has its own handler of SIGTERM; where nothing tells, whether it had time for it."""
     try:
@@ -212,13 +222,8 @@ class TestStopping:
 
         web.routes["/stall"] = stall
         assert job_loop._STOPPING_S + serve._CLOSING_S < 10  # when a container is killed
-        script = tmp_path / "impatient.py"
-        script.write_text(
-            f"import runpy, sys\nsys.path.insert(0, {str(ROOT)!r})\n"
-            "from parakeet_worker.serverless import job_loop\njob_loop._STOPPING_S = 2.0\n"
-            f"if __name__ == '__main__':\n    runpy.run_path({str(ROOT / 'handler.py')!r}, run_name='__main__')\n"
-        )
-        log = tmp_path / "log"
+        change = "from parakeet_worker.serverless import job_loop; job_loop._STOPPING_S = 2.0"
+        script, log = changed_handler(tmp_path, change), tmp_path / "log"
         with worker_process(platform, log, script=script, PARAKEET_CONCURRENCY=str(concurrency)) as process:
             good, stalled, *others = platform.submit(GOOD, *[{"input": {"audio_url": web.url + "/stall"}}] * 2)
             assert asked.wait(30)
@@ -249,13 +254,8 @@ class TestExhaustion:
     @pytest.mark.parametrize("files", [64, 36])
     def test_few_open_files(self, platform: Platform, tmp_path: Path, web: Any, files: Any, clips: list[Clip]) -> None:
         urls = [web.serve(f"/{clip.path.name}", clip.path.read_bytes()) for clip in clips]
-        script = tmp_path / "few.py"
-        script.write_text(
-            f"import resource, runpy, sys\nresource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))\n"
-            f"sys.path.insert(0, {str(ROOT)!r})\n"
-            f"if __name__ == '__main__':\n    runpy.run_path({str(ROOT / 'handler.py')!r}, run_name='__main__')\n"
-        )
-        log = tmp_path / "log"
+        change = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))"
+        script, log = changed_handler(tmp_path, change), tmp_path / "log"
         with worker_process(platform, log, script=script, PARAKEET_CONCURRENCY="64"):
             jobs = platform.submit(*[{"input": {"audio_url": url}} for url in urls])
             assert wait_until(lambda: all(job.answers for job in jobs), 60)

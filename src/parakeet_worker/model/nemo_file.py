@@ -77,7 +77,7 @@ def open_nemo_file(path: Path) -> tuple[Card, NemoFile]:
     """
     file = NemoFile(path)
     config = file.config()
-    Tokenizer(file.tokenizer())
+    Tokenizer(file.tokenizer())  # here, where a model that cannot be run ends the start with a sentence
     card = Card(
         name=path.stem,
         description="",

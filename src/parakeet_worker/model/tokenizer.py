@@ -24,10 +24,11 @@ class Tokenizer:
 
     def __init__(self, model: bytes) -> None:
         self._processor = SentencePieceProcessor(model_proto=model)
-        if any(map(self._processor.is_byte, range(self._processor.get_piece_size()))):
+        ids = range(self._processor.get_piece_size())
+        if any(map(self._processor.is_byte, ids)):
             # Several make one character, so the times of words could not be told from those of tokens.
             raise UnsupportedModelError("its tokenizer has pieces for single bytes")
-        self._pieces = [self._processor.id_to_piece(index) for index in range(self._processor.get_piece_size())]
+        self._pieces = [self._processor.id_to_piece(index) for index in ids]
         marks = {
             character
             for piece in self._pieces

@@ -85,14 +85,14 @@ class Bucket:
         import boto3  # noqa: F401
 
         # On Linux it has no name: with one, a worker that is killed would leave it, and the transcript in it.
-        open_file = tempfile.TemporaryFile if _DESCRIPTORS.exists() else tempfile.NamedTemporaryFile
-        with open_file() as file:
+        is_nameless = _DESCRIPTORS.exists()
+        with tempfile.TemporaryFile() if is_nameless else tempfile.NamedTemporaryFile() as file:
             file.writelines(json_pieces(envelope))
             file.flush()
             url: str = upload_file_to_bucket(
                 # Nobody can guess the address, and a job that is done twice does not write over its first result.
                 f"{secrets.token_hex(16)}.json",
-                str(_DESCRIPTORS / str(file.fileno())) if _DESCRIPTORS.exists() else file.name,
+                str(_DESCRIPTORS / str(file.fileno())) if is_nameless else file.name,
                 self._credentials,
                 self._name or None,
                 prefix=loggable_id(job_id) or "result",

@@ -17,7 +17,9 @@ BASE_URL = "https://api.runpod.ai/v2"
 
 # RunPod takes 20 requests to cancel a job at a time, and 100 in ten seconds.
 _MOST_CANCELLING = 16
-_MOST_CANCEL_ATTEMPTS = 4
+
+# Longest that the cancelling of a job is tried, in seconds.
+_CANCEL_S = 20.0
 
 # The longest that a server may send nothing, and that a connection may take, in seconds.
 _SILENCE_S, _CONNECT_S = 60.0, 15.0
@@ -143,14 +145,9 @@ class Endpoint:
 
     def cancel(self, job_id: str) -> bool:
         """Ask that a job is cancelled, a few times if RunPod cannot answer, and return whether RunPod took that."""
-        with self._cancelling:
-            for number in range(_MOST_CANCEL_ATTEMPTS):
-                if number:
-                    time.sleep(self._pace.retry(number - 1))
-                with contextlib.suppress(httpx.RequestError):
-                    response = self._http.post(f"{self._url}/cancel/{job_id}", headers=self._key, timeout=10.0)
-                    if not _may_pass(response):
-                        return response.is_success
+        with self._cancelling, contextlib.suppress(TranscriptionError):
+            limit = WaitLimit(threading.Event(), time.monotonic() + _CANCEL_S)
+            return self._send("POST", f"{self._url}/cancel/{job_id}", limit, self._key).is_success
         return False
 
     def fetch(self, url: str, limit: WaitLimit) -> object:
@@ -212,7 +209,7 @@ class Endpoint:
             except httpx.RequestError as error:
                 problem = str(error) or type(error).__name__
             else:
-                if not _may_pass(response):
+                if not may_pass(response):
                     return response
                 problem = _status(response)
                 wait = max(wait, _retry_after(response))
@@ -221,7 +218,7 @@ class Endpoint:
         raise TranscriptionError("unreachable", f"No answer after {self._pace.requests} attempts: {problem}")
 
 
-def _may_pass(response: httpx.Response) -> bool:
+def may_pass(response: httpx.Response) -> bool:
     """Return whether there were too many requests, or the server cannot answer at the moment."""
     return response.status_code in (408, 429) or response.is_server_error
 
